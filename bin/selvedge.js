@@ -1,0 +1,95 @@
+#!/usr/bin/env node
+// Where `selvedge` starts: picks the Node that runs it, then hands over to the command line.
+// Plain JavaScript of an older kind on purpose: this file must run on whatever Node the machine has.
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import * as module from 'node:module';
+import { constants } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const require = module.createRequire(import.meta.url);
+const here = dirname(fileURLToPath(import.meta.url));
+
+/** Set for the process that was started in place of this one, so that it never does so again. */
+const MARK = 'SELVEDGE_NODE';
+
+// TypeScript configs and plugins need a Node that strips types by itself: 22.18, 24 and later.
+const pinned = process.features.typescript || process.env[MARK] ? null : pinnedNode();
+if (pinned === null) {
+  delete process.env[MARK];
+  await start();
+} else {
+  replaceProcess(pinned);
+}
+
+/** The Node that came along as an optional dependency, or null where it was left out. */
+function pinnedNode() {
+  const { platform, arch } = process;
+  for (const name of [`node-${platform}-${arch}`, `node-bin-${platform}-${arch}`]) {
+    try {
+      const file = join(dirname(require.resolve(`${name}/package.json`)), 'bin', 'node');
+      if (existsSync(file)) return file;
+    } catch {
+      // Not installed: --omit=optional, or a platform without one.
+    }
+  }
+  return null;
+}
+
+function replaceProcess(node) {
+  const args = [...process.execArgv, fileURLToPath(import.meta.url), ...process.argv.slice(2)];
+  const env = { ...process.env, [MARK]: node };
+  if (typeof process.execve === 'function') process.execve(node, [node, ...args], env);
+
+  const child = spawn(node, args, { stdio: 'inherit', env });
+  const terminal = process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY;
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) {
+    process.on(signal, () => {
+      // A terminal's Ctrl-C reaches the child directly; passing it on as well would count as the second one, which ends at once.
+      if (signal !== 'SIGINT' || !terminal) child.kill(signal);
+    });
+  }
+  child.on('error', (error) => {
+    process.stderr.write(`selvedge: cannot start ${node}: ${error.message}\n`);
+    process.exitCode = 3;
+  });
+  child.on('exit', (code, signal) => {
+    process.exit(signal === null ? code : 128 + constants.signals[signal]);
+  });
+}
+
+async function start() {
+  const source = join(here, '../src/main.ts');
+  // src/ is not published: where it exists this is a checkout, and dist/ may be older than it.
+  const checkout = process.features.typescript && existsSync(source);
+  const home = checkout ? join(here, '../src') : join(here, '../dist');
+  const extension = checkout ? '.ts' : '.js';
+  serveImports(home, extension);
+  await import(pathToFileURL(join(home, `main${extension}`)).href);
+}
+
+/**
+ * A config or plugin file anywhere on disk may import `selvedge` and `selvedge/plugin`, and gets this very copy: two copies
+ * would not know each other's errors. `typebox` and `fastify-plugin` come from here where the file has none of its own.
+ */
+function serveImports(home, extension) {
+  if (typeof module.registerHooks !== 'function') return;
+  const own = new Map([
+    ['selvedge', pathToFileURL(join(home, `index${extension}`)).href],
+    ['selvedge/plugin', pathToFileURL(join(home, `plugin${extension}`)).href],
+  ]);
+  const lent = new Set(['typebox', 'fastify-plugin']);
+  module.registerHooks({
+    resolve(specifier, context, next) {
+      const url = own.get(specifier);
+      if (url !== undefined) return { url, shortCircuit: true };
+      try {
+        return next(specifier, context);
+      } catch (error) {
+        if (!lent.has(specifier)) throw error;
+        return next(specifier, { ...context, parentURL: import.meta.url });
+      }
+    },
+  });
+}

@@ -1,0 +1,99 @@
+// `npm test`: every check of the project, one after the other; `npm test -- FILE…` runs only these test files.
+// The last line is `N passed, N failed`, counting each check and each assertion of the suite.
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+
+const root = join(import.meta.dirname, '..');
+const bin = join(root, 'node_modules/.bin');
+const log = join(root, '.tap/results.tap');
+const files = process.argv.slice(2);
+
+const checks: readonly { readonly name: string; readonly command: readonly string[] }[] = [
+  { name: 'lint', command: ['biome', 'check', '--error-on-warnings', '.'] },
+  { name: 'typecheck', command: ['tsc', '--noEmit', '-p', '.'] },
+  { name: 'knip', command: ['knip', '--no-progress'] },
+  { name: 'docs:check', command: ['node', 'scripts/docs-check.ts'] },
+];
+
+const failures: string[] = [];
+let passed = 0;
+let failed = 0;
+let skipped = 0;
+
+function run(command: readonly string[]): boolean {
+  const { status, error } = spawnSync(command[0], command.slice(1), {
+    cwd: root,
+    stdio: ['ignore', 'inherit', 'inherit'],
+    env: { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH}` },
+  });
+  if (error !== undefined) console.log(`${command[0]}: ${error.message}`);
+  return status === 0;
+}
+
+function check(name: string, command: readonly string[]): void {
+  const startedAt = performance.now();
+  console.log(`\n── ${name}`);
+  const good = run(command);
+  console.log(`${good ? '✓' : '✗'} ${name} (${((performance.now() - startedAt) / 1000).toFixed(1)} s)`);
+  if (good) passed += 1;
+  else {
+    failed += 1;
+    failures.push(name);
+  }
+}
+
+/**
+ * tap compiles its set of plugins into its own package. A fresh install holds the default set, which cannot load TypeScript 7;
+ * `tap run` would rebuild it but still use the old one, so the build comes first.
+ */
+function tapIsBuilt(): boolean {
+  const built = join(root, 'node_modules/@tapjs/test/test-built/src/index.ts');
+  return (
+    existsSync(join(root, '.tap/plugins')) &&
+    existsSync(built) &&
+    !readFileSync(built, 'utf8').includes('@tapjs/typescript')
+  );
+}
+
+function suite(): void {
+  mkdirSync(join(root, '.tap'), { recursive: true });
+  rmSync(log, { force: true });
+  const startedAt = performance.now();
+  console.log('\n── tests');
+  if (!tapIsBuilt() && !run(['tap', 'build'])) {
+    failed += 1;
+    failures.push('tests (tap build)');
+    return;
+  }
+  const good = run(['tap', 'run', '--reporter=terse', `--output-file=${log}`, ...files]);
+  const raw = existsSync(log) ? readFileSync(log, 'utf8') : '';
+  const count = (kind: string): number => Number(totals(raw).match(new RegExp(`\\b${kind}: (\\d+)`))?.[1] ?? 0);
+  passed += count('pass');
+  failed += count('fail');
+  skipped += count('skip') + count('todo');
+  // A file that crashed or ran out of time before its first assertion fails nothing by count.
+  if (!good && count('fail') === 0) failed += 1;
+  // No assertion at all means that no test ran: never a success.
+  if (good && count('pass') === 0) {
+    failed += 1;
+    console.log('no assertion was made');
+  }
+  const verdict = good && count('pass') > 0;
+  if (!verdict) failures.push('tests');
+  console.log(`${verdict ? '✓' : '✗'} tests (${((performance.now() - startedAt) / 1000).toFixed(1)} s)`);
+}
+
+/** `# { total: 20, pass: 19, fail: 1 }`: one per subtest, the run's own last and without indentation. */
+function totals(raw: string): string {
+  return raw.match(/^# \{ total: .*\}$/gm)?.at(-1) ?? '';
+}
+
+if (files.length === 0) for (const { name, command } of checks) check(name, command);
+suite();
+
+console.log('');
+if (failures.length > 0) console.log(`failed: ${failures.join(', ')}`);
+if (skipped > 0) console.log(`${skipped} skipped`);
+console.log(`${passed} passed, ${failed} failed`);
+process.exitCode = failed === 0 ? 0 : 1;

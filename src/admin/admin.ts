@@ -1,0 +1,115 @@
+// What operators and orchestrators ask a running Selvedge: is it alive, is it ready, what does it run.
+import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
+import type { Registry } from 'prom-client';
+import type { Admin } from '../config/model.ts';
+import { formatProblem } from '../config/problem.ts';
+import { SelvedgeError } from '../errors.ts';
+import type { AdminServer } from '../runtime/admin-slot.ts';
+import type { Runtime } from '../runtime/control.ts';
+import { describeConfig } from './describe-config.ts';
+import { namesThisHost } from './host-check.ts';
+
+/** What the admin server shows of a runtime. */
+export type Inspected = Pick<
+  Runtime,
+  'state' | 'snapshot' | 'loaded' | 'loadedAt' | 'revision' | 'lastRejected' | 'inFlight' | 'addresses'
+>;
+
+/** Everything that can be asked, with what it answers. */
+const PAGES: Readonly<Record<string, string>> = {
+  '/': 'this list',
+  '/livez': '200 while the process can answer at all',
+  '/readyz': '200 while traffic is welcome, else 503 with the reasons',
+  '/metrics': 'Prometheus metrics',
+  '/config': 'the effective config (secrets left out), when it was loaded, and the last one that was rejected',
+  '/routes': 'routes by listener: matches, backends, chain',
+  '/services': 'services with their subsets and endpoints',
+  '/endpoints': 'every endpoint with its connections and load',
+};
+
+/** Listens on an address of its own. Rejects with the system's error when it cannot. */
+export async function openAdmin(admin: Admin, runtime: Inspected, registry: Registry, version: string): Promise<AdminServer> {
+  const app = buildAdmin(admin, runtime, registry, version);
+  try {
+    await app.listen({ host: admin.host, port: admin.port });
+  } catch (error) {
+    await app.close();
+    throw error;
+  }
+  const [{ address, port }] = app.addresses();
+  return { address: () => ({ host: address, port }), close: () => app.close() };
+}
+
+/** The app without a socket; `inject` drives it. */
+export function buildAdmin(admin: Admin, runtime: Inspected, registry: Registry, version: string): FastifyInstance {
+  const app = fastify({ logger: false, forceCloseConnections: true, bodyLimit: 1024, requestTimeout: 10_000 });
+  app.addHook('onRequest', async (request, reply) => {
+    reply.headers({ 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' });
+    if (namesThisHost(request.headers.host, admin.host, request.socket.localAddress)) return;
+    throw new SelvedgeError('SLV_MISDIRECTED', `the admin server does not serve the host "${request.headers.host}"`, {
+      detail: 'Ask by localhost, by an address of this machine, or by the name in admin.host.',
+    });
+  });
+  app.setErrorHandler((error, _request, reply) => answerProblem(reply, error as Error));
+  app.setNotFoundHandler((request, reply) => {
+    const [path] = request.url.split('?', 1);
+    const known = Object.hasOwn(PAGES, path);
+    if (known) reply.header('allow', 'GET, HEAD');
+    return sendProblem(reply, known ? 405 : 404, known ? 'Only GET is answered here' : 'There is no such page; / lists them');
+  });
+
+  app.get('/', async () => ({ selvedge: version, pages: PAGES }));
+  app.get('/livez', async () => ({ status: 'alive', state: runtime.state }));
+  app.get('/readyz', async (_request, reply) => {
+    const reasons = unreadyReasons(runtime);
+    if (reasons.length > 0) reply.code(503);
+    return { status: reasons.length === 0 ? 'ready' : 'not ready', reasons, inFlight: runtime.inFlight };
+  });
+  app.get('/metrics', async (_request, reply) => {
+    reply.header('content-type', registry.contentType);
+    return registry.metrics();
+  });
+  app.get('/config', async () => ({
+    revision: runtime.revision,
+    loadedAt: runtime.loadedAt,
+    listening: runtime.addresses(),
+    lastRejected: describeRejection(runtime),
+    config: runtime.loaded === null ? null : describeConfig(runtime.loaded),
+  }));
+  app.get('/routes', async () => ({ routes: runtime.snapshot?.describeRoutes() ?? [] }));
+  app.get('/services', async () => ({ services: describeServices(runtime) }));
+  app.get('/endpoints', async () => ({ endpoints: describeServices(runtime).flatMap(endpointsOf) }));
+  return app;
+}
+
+/** Why traffic should go elsewhere; empty: it should come. */
+export function unreadyReasons(runtime: Pick<Runtime, 'state' | 'snapshot'>): readonly string[] {
+  if (runtime.state === 'draining' || runtime.state === 'stopped') return ['draining'];
+  if (runtime.state !== 'running' || runtime.snapshot === null) return ['no config is in force yet'];
+  return [];
+}
+
+function describeRejection({ lastRejected }: Inspected) {
+  if (lastRejected === null) return null;
+  const { at, reason, problems } = lastRejected;
+  return { at, reason, problems: problems.map((problem) => ({ ...problem, text: formatProblem(problem) })) };
+}
+
+function describeServices({ snapshot }: Inspected) {
+  return [...(snapshot?.services.values() ?? [])].map((service) => service.describe());
+}
+
+function endpointsOf({ name, endpoints }: ReturnType<typeof describeServices>[number]) {
+  return endpoints.map((endpoint) => ({ service: name, ...endpoint }));
+}
+
+function answerProblem(reply: FastifyReply, error: Error): FastifyReply {
+  if (error instanceof SelvedgeError) return sendProblem(reply, error.statusCode, error.facts.detail ?? error.message, error.code);
+  const status = (error as { readonly statusCode?: number }).statusCode ?? 500;
+  return sendProblem(reply, status, error.message);
+}
+
+/** RFC 9457. */
+function sendProblem(reply: FastifyReply, status: number, detail: string, code?: string): FastifyReply {
+  return reply.code(status).header('content-type', 'application/problem+json').send(JSON.stringify({ status, detail, code }));
+}

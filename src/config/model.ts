@@ -1,0 +1,284 @@
+// The resolved config: defaults filled in, units parsed, names checked. What every part after `config/` reads; frozen all the way down.
+
+/** Where something was written: `config/shop.yaml:41:11`, or the file alone for TypeScript. */
+export interface Place {
+  readonly file: string;
+  /** 1-based; 0 when unknown. */
+  readonly line: number;
+  readonly column: number;
+}
+
+export interface Config {
+  readonly version: 1;
+  readonly admin: Admin | null;
+  readonly accessLog: AccessLog | null;
+  readonly metrics: Metrics;
+  readonly drain: Drain;
+  readonly gateways: readonly Gateway[];
+  readonly services: readonly ServiceConfig[];
+  /** In declaration order: files by name, then position. */
+  readonly routes: readonly RouteConfig[];
+}
+
+export interface Admin {
+  readonly host: string;
+  /** 0: any free port. */
+  readonly port: number;
+}
+
+export interface AccessLog {
+  /** Share of ordinary requests that are logged, 0 to 1. */
+  readonly sample: number;
+  /** Requests that are logged whatever the sample says. */
+  readonly always: { readonly errors: boolean; readonly slowMs: number | null };
+  /** Lower-case header names whose values are never written. */
+  readonly redact: readonly string[];
+  /** Fixed fields added to every line. */
+  readonly fields: Readonly<Record<string, string>>;
+  /** Request header names that are written (redacted ones as `[redacted]`). */
+  readonly headers: readonly string[];
+}
+
+export interface Metrics {
+  /** Seconds. */
+  readonly buckets: readonly number[];
+  readonly maxSeries: number;
+}
+
+export interface Drain {
+  /** Time between failing readiness and closing listeners. */
+  readonly graceMs: number;
+  /** Time that in-flight requests get after that. */
+  readonly timeoutMs: number;
+}
+
+/** Bounds of one listener. `Infinity` where a limit is off; a timeout of 0 is off. */
+export interface Limits {
+  readonly headerBytes: number;
+  readonly headerCount: number;
+  readonly urlBytes: number;
+  readonly bodyBytes: number;
+  readonly headerTimeoutMs: number;
+  readonly bodyIdleTimeoutMs: number;
+  /** Bytes a second after 5 s of grace; 0: off. */
+  readonly bodyMinRate: number;
+  readonly keepAliveTimeoutMs: number;
+  readonly tlsHandshakeTimeoutMs: number;
+  readonly connections: number;
+}
+
+export interface Gateway {
+  readonly name: string;
+  readonly at: Place;
+  readonly clientAddress: ClientAddress;
+  readonly listeners: readonly Listener[];
+  readonly plugins: readonly PluginUse[];
+}
+
+/** How the client's address is found; see docs/config-reference.md, `clientAddress`. */
+export interface ClientAddress {
+  /** CIDRs whose forwarding headers are believed. */
+  readonly trustedProxies: readonly string[];
+  /** Lower-case header that carries the address list. */
+  readonly header: string;
+  /** How many trusted proxies stand in front; null: as many as `trustedProxies` matches. */
+  readonly hops: number | null;
+}
+
+export interface Listener {
+  /** Unique in its gateway. */
+  readonly name: string;
+  readonly at: Place;
+  readonly host: string;
+  readonly port: number;
+  readonly tls: ListenerTls | null;
+  readonly limits: Limits;
+}
+
+export interface ListenerTls {
+  readonly certificates: readonly { readonly cert: string; readonly key: string; readonly at: Place }[];
+  readonly minVersion: 'TLSv1.2' | 'TLSv1.3';
+  /** `ca` is a file path. */
+  readonly clientCertificate: { readonly ca: string; readonly mode: 'require' | 'request' } | null;
+}
+
+/** One link of a chain as the config wrote it. Paths inside are absolute. */
+export interface PluginUse {
+  /** Built-in name, package name, or absolute path of a module. */
+  readonly name: string;
+  /** As written, for messages. */
+  readonly written: string;
+  readonly options: Readonly<Record<string, unknown>>;
+  readonly at: Place;
+  /** Folder that packages are resolved from. */
+  readonly baseDir: string;
+}
+
+export interface ServiceConfig {
+  readonly name: string;
+  readonly at: Place;
+  readonly endpoints: readonly EndpointConfig[];
+  /** Subset name → labels that an endpoint must carry. */
+  readonly subsets: Readonly<Record<string, Readonly<Record<string, string>>>>;
+  readonly tls: UpstreamTls | null;
+  readonly internal: Hop | null;
+  /** The inbound chain at the hop. */
+  readonly plugins: readonly PluginUse[];
+  readonly loadBalancing: 'least-request' | 'round-robin';
+  readonly connections: Connections;
+}
+
+export interface EndpointConfig {
+  /** `host:port` of the application. */
+  readonly address: string;
+  /** `host:port` of the hop in front of it; peers dial this instead. */
+  readonly hop: string | null;
+  readonly weight: number;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly at: Place;
+}
+
+/** To endpoints that are dialled directly. File paths are absolute. */
+export interface UpstreamTls {
+  /** SNI and the name that is verified; null: the host of the endpoint. */
+  readonly serverName: string | null;
+  readonly ca: string | null;
+  readonly cert: string | null;
+  readonly key: string | null;
+  readonly verify: boolean;
+}
+
+export interface Connections {
+  /** HTTP/1.1 connections per endpoint. */
+  readonly max: number;
+  /** Requests that may wait for a connection, per endpoint. */
+  readonly pending: number;
+  readonly connectTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+}
+
+/** The internal hop of one service. */
+export interface Hop {
+  readonly at: Place;
+  readonly inbound: { readonly host: string; readonly port: number };
+  readonly outbound: {
+    readonly host: string;
+    readonly port: number;
+    /** Local ports that lead to one service whatever the Host header says. */
+    readonly ports: readonly { readonly service: string; readonly host: string; readonly port: number; readonly at: Place }[];
+  } | null;
+  /** Addresses of the local applications that this hop serves (`host:port`): every endpoint whose hop it is. */
+  readonly apps: readonly string[];
+}
+
+export interface RouteConfig {
+  /** Unique. */
+  readonly name: string;
+  readonly at: Place;
+  /** Gateways that serve it; empty with `internal`. */
+  readonly gateways: readonly string[];
+  /** Services whose east-west calls it shapes; empty for edge routes. */
+  readonly internal: readonly string[];
+  /** Listener names; null: every listener of its gateways. */
+  readonly listeners: readonly string[] | null;
+  /** Lower-case, without trailing dot; empty: any host. */
+  readonly hosts: readonly string[];
+  /** Any of; never empty (a route without `match` has one match of prefix `/`). */
+  readonly matches: readonly Match[];
+  readonly plugins: readonly (PluginUse | PluginOff)[];
+  readonly action: Action;
+  readonly rewrite: Rewrite | null;
+  readonly requestHeaders: HeaderChanges | null;
+  readonly responseHeaders: HeaderChanges | null;
+  readonly timeouts: Timeouts;
+  /** Bytes; Infinity: the listener's limit alone. */
+  readonly bodyBytes: number;
+  /** True: `%2F`, `%5C` and `\` pass as they are instead of 400. */
+  readonly keepEncodedSlashes: boolean;
+}
+
+/** `- cors: false`: switches an inherited plugin off. */
+export interface PluginOff {
+  readonly off: string;
+  readonly at: Place;
+}
+
+/** All conditions hold. */
+export interface Match {
+  readonly path: PathMatch;
+  /** Upper-case; empty: any. */
+  readonly methods: readonly string[];
+  readonly headers: readonly ValueMatch[];
+  readonly query: readonly ValueMatch[];
+  readonly cookies: readonly ValueMatch[];
+  readonly at: Place;
+}
+
+/** Exact and prefix values are normalised like a request path; a regex matches the whole path, RE2 syntax. */
+export interface PathMatch {
+  readonly kind: 'exact' | 'prefix' | 'regex';
+  readonly value: string;
+}
+
+/** A header (name lower-case), query parameter or cookie. `value` is empty for `present` and `absent`. */
+export interface ValueMatch {
+  readonly name: string;
+  readonly kind: 'exact' | 'prefix' | 'regex' | 'present' | 'absent';
+  readonly value: string;
+}
+
+export type Action =
+  | { readonly kind: 'forward'; readonly backends: readonly Backend[] }
+  | { readonly kind: 'redirect'; readonly redirect: Redirect }
+  | { readonly kind: 'respond'; readonly respond: Respond };
+
+export interface Backend {
+  readonly service: string;
+  readonly subset: string | null;
+  /** Relative; at least one backend of a route is above 0. */
+  readonly weight: number;
+  readonly rewrite: Rewrite | null;
+  readonly requestHeaders: HeaderChanges | null;
+  readonly responseHeaders: HeaderChanges | null;
+  readonly at: Place;
+}
+
+/** Gateway API HTTPRequestRedirectFilter. `null`: as the request has it. */
+export interface Redirect {
+  readonly scheme: 'http' | 'https' | null;
+  readonly host: string | null;
+  readonly port: number | null;
+  /** Replaces the whole path. */
+  readonly path: string | null;
+  /** Replaces the prefix that matched. */
+  readonly prefix: string | null;
+  readonly status: 301 | 302 | 303 | 307 | 308;
+}
+
+export interface Respond {
+  readonly status: number;
+  readonly body: string;
+  /** Lower-case names. */
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** Gateway API HTTPURLRewriteFilter: `prefix` replaces the matched prefix, `path` the whole path; one of them at most. */
+export interface Rewrite {
+  readonly prefix: string | null;
+  readonly path: string | null;
+  readonly host: string | null;
+}
+
+/** Gateway API HTTPHeaderFilter; names lower-case. Order: remove, set, add. */
+export interface HeaderChanges {
+  readonly set: Readonly<Record<string, string>>;
+  readonly add: Readonly<Record<string, string>>;
+  readonly remove: readonly string[];
+}
+
+/** Milliseconds; 0: none. `perTry` 0: the rest of `request`. */
+export interface Timeouts {
+  readonly requestMs: number;
+  readonly perTryMs: number;
+  readonly idleMs: number;
+}

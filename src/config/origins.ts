@@ -1,0 +1,90 @@
+// The merged config as plain values for validation and resolving, and beside it where each of them was written.
+import type { Place } from './model.ts';
+import type { Source, Tree } from './tree.ts';
+
+/** Where one value of the config comes from. */
+export interface Origin extends Source {
+  /** `routes[3].to[0].service`, as the user's file has it. */
+  readonly path: string;
+  readonly keyPlace: Place;
+}
+
+export type Json = Record<string, unknown>;
+
+interface Container {
+  readonly origin: Origin;
+  /** By key; for lists in step with the items. */
+  readonly children: Map<string, Origin> | Origin[];
+}
+
+/** Knows the origin of every value that a user wrote; what defaults filled in has none. */
+export class Origins {
+  readonly #containers = new WeakMap<object, Container>();
+
+  /** Of a map or list; undefined for one that a default brought in. */
+  of(container: object): Origin | undefined {
+    return this.#containers.get(container)?.origin;
+  }
+
+  /** Of one value inside a map or list. */
+  child(container: object, key: string | number): Origin | undefined {
+    const children = this.#containers.get(container)?.children;
+    return children instanceof Map ? children.get(String(key)) : children?.[Number(key)];
+  }
+
+  /** Takes one value out, so that the rest can still be checked. */
+  remove(container: object, key: string | number): void {
+    const children = this.#containers.get(container)?.children;
+    if (Array.isArray(container)) {
+      container.splice(Number(key), 1);
+      if (Array.isArray(children)) children.splice(Number(key), 1);
+    } else {
+      delete (container as Json)[String(key)];
+      if (children instanceof Map) children.delete(String(key));
+    }
+  }
+
+  /** Says that `container` is the long form of what stands at `origin`: `10.0.0.5:3000` → `{ address: 10.0.0.5:3000 }`. */
+  expand<T extends object>(container: T, origin: Origin | undefined): T {
+    if (origin === undefined) return container;
+    const children = Array.isArray(container)
+      ? container.map(() => origin)
+      : new Map(Object.keys(container).map((key) => [key, origin] as const));
+    this.#containers.set(container, { origin, children });
+    return container;
+  }
+
+  /** Plain values of a tree. Empty values (`cert: `) mean that the key was not given; inside plugin options null stays null. */
+  plain(tree: Tree): unknown {
+    return this.#build(tree, '', tree.source.place, 'config').value;
+  }
+
+  #build(tree: Tree, path: string, keyPlace: Place, part: Part): { value: unknown; origin: Origin } {
+    const origin: Origin = { ...tree.source, path, keyPlace };
+    if (tree.kind === 'leaf') return { value: tree.value, origin };
+    if (tree.kind === 'list') {
+      const built = tree.items.map((item, index) => this.#build(item, `${path}[${index}]`, item.source.place, part));
+      const value = built.map((item) => item.value);
+      this.#containers.set(value, { origin, children: built.map((item) => item.origin) });
+      return { value, origin };
+    }
+    const value = Object.create(null) as Json;
+    const children = new Map<string, Origin>();
+    for (const [name, entry] of tree.entries) {
+      if (part !== 'options' && part !== 'named' && entry.value.kind === 'leaf' && entry.value.value === null) continue;
+      const below = this.#build(entry.value, path === '' ? name : `${path}.${name}`, entry.keyPlace, partBelow(part, path, name));
+      // A name alone (`orders:`) is that thing with nothing said about it.
+      value[name] = part === 'named' && below.value === null ? this.expand(Object.create(null) as Json, below.origin) : below.value;
+      children.set(name, below.origin);
+    }
+    this.#containers.set(value, { origin, children });
+    return { value, origin };
+  }
+}
+
+type Part = 'config' | 'named' | 'options';
+
+function partBelow(part: Part, path: string, name: string): Part {
+  if (part === 'options' || (name === 'plugins' && path !== '')) return 'options';
+  return path === '' && (name === 'gateways' || name === 'services') ? 'named' : 'config';
+}

@@ -1,0 +1,58 @@
+// What a config file says, before it means anything: values that know where they were written. Readers make it, merge joins it.
+import { dirname, isAbsolute, relative, sep } from 'node:path';
+import type { Place } from './model.ts';
+
+export interface SourceFile {
+  /** As messages write it: relative to the working directory when it lies below. */
+  readonly display: string;
+  /** Folder that relative paths in this file start from. */
+  readonly dir: string;
+}
+
+export interface Source {
+  readonly place: Place;
+  readonly file: SourceFile;
+  /** Environment variables that the value was made of. */
+  readonly variables: readonly string[];
+  /** The value contains a file's content or a variable whose name says that it is secret: never shown. */
+  readonly secret: boolean;
+}
+
+export interface Leaf {
+  readonly kind: 'leaf';
+  /** A scalar; in a TypeScript config also a function or an instance, which only plugin options may hold. */
+  readonly value: unknown;
+  readonly source: Source;
+}
+
+export interface List {
+  readonly kind: 'list';
+  readonly items: readonly Tree[];
+  readonly source: Source;
+}
+
+export interface Dict {
+  readonly kind: 'dict';
+  readonly entries: ReadonlyMap<string, Entry>;
+  readonly source: Source;
+}
+
+export interface Entry {
+  readonly keyPlace: Place;
+  readonly value: Tree;
+}
+
+export type Tree = Leaf | List | Dict;
+
+/** Deeper than any config; what nests deeper is an attack or an accident, and would overflow the stack. */
+export const MAX_DEPTH = 64;
+
+export function sourceFile(path: string, cwd: string): SourceFile {
+  const fromHere = relative(cwd, path);
+  const below = fromHere !== '' && fromHere !== '..' && !fromHere.startsWith(`..${sep}`) && !isAbsolute(fromHere);
+  return { display: below ? fromHere : path, dir: dirname(path) };
+}
+
+export function wholeFile(file: SourceFile): Place {
+  return { file: file.display, line: 0, column: 0 };
+}

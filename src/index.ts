@@ -1,0 +1,112 @@
+// The library: one running Selvedge inside any Node process, from the same config and with the same parts as the command line.
+import { type Logger, pino } from 'pino';
+import { Registry } from 'prom-client';
+import { openAdmin } from './admin/admin.ts';
+import type { ConfigInput } from './config/define.ts';
+import type { Problem } from './config/problem.ts';
+import { builtins } from './plugins/index.ts';
+import { type CloseOptions, type ReloadOutcome, Runtime, type RuntimeState } from './runtime/control.ts';
+import { rolesOf } from './runtime/roles.ts';
+import { fileSource, inputSource } from './runtime/source.ts';
+import { version } from './runtime/version.ts';
+
+export type { ConfigInput } from './config/define.ts';
+export { defineConfig } from './config/define.ts';
+export type { Place } from './config/model.ts';
+export { formatProblem, type Problem } from './config/problem.ts';
+export { type Code, SelvedgeError } from './errors.ts';
+export { ConfigError, RoleError } from './runtime/config-error.ts';
+export type { CloseOptions, ReloadOutcome, RuntimeState };
+
+export interface SelvedgeOptions {
+  /** Path of a file or directory, or the config itself. */
+  readonly config: string | ConfigInput;
+  /** Which part of the config to run; default all of it. With one of the lists, only what is named. */
+  readonly roles?: { readonly gateways?: readonly string[]; readonly internal?: readonly string[] };
+  /** A pino logger; true (default): one JSON line each to stdout from level info; false: silence. */
+  readonly logger?: Logger | boolean;
+  /** Where metrics are registered; default a registry of its own. */
+  readonly registry?: Registry;
+  /** Environment for `${NAME}` in the config; default `process.env`. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Folder that relative paths start from; default the process's. */
+  readonly cwd?: string;
+  /** Reload when a file of the config changes; default true for a path. Certificates count as files of the config. */
+  readonly watch?: boolean;
+}
+
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface Status {
+  readonly state: RuntimeState;
+  /** Of the config in force; 0 before the start. */
+  readonly revision: number;
+  readonly loadedAt: Date | null;
+  /** Null while the last config that was tried is the one in force. */
+  readonly lastRejected: { readonly at: Date; readonly reason: string; readonly problems: readonly Problem[] } | null;
+  /** Requests and upgraded connections under way. */
+  readonly inFlight: number;
+}
+
+export interface Selvedge {
+  /**
+   * Runs the config, or nothing at all.
+   * Rejects with a ConfigError that carries every problem, a taken port included, or with a RoleError.
+   */
+  start(): Promise<void>;
+  /**
+   * Stops accepting, lets what is in flight end within `timeoutMs` (default: `drain.timeout` of the config) and closes
+   * everything. `graceMs` (default 0) keeps serving for that long first, for a load balancer to notice `/readyz`.
+   */
+  close(options?: CloseOptions): Promise<void>;
+  /** Reads the config again. A config that is wrong is not applied, and the running one stays whole; never rejects for that. */
+  reload(): Promise<ReloadOutcome>;
+  /** Every listener by its key (`gateway/public/http`, `inbound/orders`) with the address it is bound to. */
+  addresses(): Readonly<Record<string, Address>>;
+  /** Null without an admin server. */
+  adminAddress(): Address | null;
+  readonly status: Status;
+  readonly registry: Registry;
+}
+
+/**
+ * Prepares a Selvedge; nothing is read or bound before `start`.
+ *
+ * @example
+ * const selvedge = await createSelvedge({ config: 'selvedge.yaml' });
+ * await selvedge.start();
+ */
+export async function createSelvedge(options: SelvedgeOptions): Promise<Selvedge> {
+  const { config, roles, env = process.env, cwd = process.cwd(), registry = new Registry() } = options;
+  const running = version();
+  const runtime = new Runtime({
+    source: typeof config === 'string' ? fileSource(config, { env, cwd }) : inputSource(config, { env, cwd }),
+    roles: rolesOf(roles?.gateways, roles?.internal),
+    builtins,
+    logger: loggerOf(options.logger ?? true),
+    registry,
+    version: running,
+    watch: options.watch ?? typeof config === 'string',
+    openAdmin: (inspected) => (admin) => openAdmin(admin, inspected, registry, running),
+  });
+  return {
+    start: () => runtime.start(),
+    close: (closing) => runtime.close({ graceMs: 0, ...closing }),
+    reload: () => runtime.reload('asked'),
+    addresses: () => runtime.addresses(),
+    adminAddress: () => runtime.adminAddress(),
+    get status() {
+      const { state, revision, loadedAt, lastRejected, inFlight } = runtime;
+      return { state, revision, loadedAt, lastRejected, inFlight };
+    },
+    registry,
+  };
+}
+
+function loggerOf(logger: Logger | boolean): Logger {
+  if (typeof logger !== 'boolean') return logger;
+  return logger ? pino({ base: null }) : pino({ level: 'silent' });
+}

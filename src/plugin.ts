@@ -1,0 +1,190 @@
+// What a plugin may import (`selvedge/plugin`): the request's own record, the two sides of a chain, shared state, typed options.
+import type { FastifyInstance, FastifyPluginAsync, FastifyPluginCallback } from 'fastify';
+import fastifyPlugin from 'fastify-plugin';
+import type { Logger } from 'pino';
+import type { Registry } from 'prom-client';
+import type { Static, TSchema } from 'typebox';
+import type { Interceptor } from './dispatch.ts';
+
+export type { Code, ErrorFacts } from './errors.ts';
+export { SelvedgeError } from './errors.ts';
+export { parseDurationMs, parseRate, parseShare, parseSizeBytes, UNIT_PATTERNS } from './units.ts';
+export { Type } from 'typebox';
+export type {
+  Dispatch,
+  DispatchController,
+  DispatchHandler,
+  DispatchOptions,
+  Interceptor,
+  ResponseHeaders,
+} from './dispatch.ts';
+
+/** Which side of the mesh a listener stands on. */
+export type Role = 'gateway' | 'inbound' | 'outbound';
+
+/** The client on the other end of the connection, as far as its certificate proves it. */
+export interface Peer {
+  /** First URI SAN (SPIFFE id), else the subject's common name. */
+  readonly id: string;
+  readonly subject: string;
+  readonly fingerprint256: string;
+  /** True when the chain verified against the configured CA. */
+  readonly verified: boolean;
+  /** Milliseconds since the epoch. */
+  readonly expiresAt: number;
+}
+
+/** One try of one request. */
+export interface Attempt {
+  readonly endpoint: string;
+  /** `ok`, or the reason of the failure (`upstream_refused`). */
+  outcome: string;
+  /** Upstream status, 0 when none arrived. */
+  status: number;
+  /** Milliseconds from dispatch to response headers or failure. */
+  durationMs: number;
+}
+
+/** The route that was chosen, as plugins see it. */
+export interface RouteInfo {
+  readonly name: string;
+  readonly matchedPrefix: string;
+}
+
+/**
+ * The record of one request on its way through Selvedge: `request.selvedge`.
+ * Readable in every hook; what is not known yet is null.
+ */
+export interface Exchange {
+  /** Request id; the request-id plugin may replace it before anything is sent. */
+  id: string;
+  readonly role: Role;
+  /** Gateway name, or the service whose hop this is. */
+  readonly owner: string;
+  readonly listener: string;
+  readonly scheme: 'http' | 'https';
+  /** Lower-case, without port. */
+  readonly host: string;
+  /** Normalised path: what was matched and will be sent (before rewrites). */
+  readonly path: string;
+  /** Without `?`, byte for byte; empty when there is none. */
+  readonly query: string;
+  readonly clientAddress: string;
+  readonly peer: Peer | null;
+  /** Null when nothing matched. */
+  readonly route: RouteInfo | null;
+  /** Names of the chosen service, subset and endpoint, once known. */
+  service: string | null;
+  subset: string | null;
+  endpoint: string | null;
+  readonly attempts: readonly Attempt[];
+  /** Milliseconds on the process clock (performance.now). */
+  readonly startedAt: number;
+  /** Why Selvedge itself answered or broke off: `route_not_found`, `upstream_reset` … null: the service's own answer went through. */
+  reason: string | null;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  /** Lowers the largest request body that is let through; a larger one is answered 413. */
+  limitBody(bytes: number): void;
+  /**
+   * Sends the request to another service (or subset) than the route says. An unknown name is answered 500.
+   * `service` null: the service that the route chooses, narrowed to `subset`.
+   */
+  sendTo(service: string | null, subset?: string | null): void;
+  /** Whether the request wants to leave HTTP (`Upgrade: websocket` …): the protocol, or null. */
+  readonly upgrade: string | null;
+}
+
+/** State that outlives a chain: the same object for every chain and across reloads while anyone uses it. */
+export type Shared = <T>(key: string, make: () => T, dispose?: (value: T) => void) => T;
+
+/** The upstream side of a chain. */
+export interface Upstream {
+  /**
+   * Wraps every request (`perRequest`, outside retries) or every attempt (`perAttempt`, once the endpoint is chosen) of this chain.
+   * Interceptors run in the order of registration, the first outermost. Call it while the plugin loads.
+   */
+  intercept(phase: 'perRequest' | 'perAttempt', interceptor: Interceptor): void;
+}
+
+/** What this chain belongs to: `app.chain`. */
+export interface ChainInfo {
+  readonly role: Role;
+  /** Gateway name, or service whose hop this is. */
+  readonly owner: string;
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    readonly selvedge: Exchange;
+  }
+  interface FastifyInstance {
+    readonly upstream: Upstream;
+    readonly shared: Shared;
+    readonly chain: ChainInfo;
+    /** Process-wide prom-client registry. Label values must never come from a client. */
+    readonly metrics: Registry;
+    /** Process logger. */
+    readonly logger: Logger;
+  }
+}
+
+/** A service, a subset or both that options name. `service` null: the service that the route chooses. */
+export interface Reference {
+  readonly service: string | null;
+  readonly subset: string | null;
+  /** Where in the options: `rules[0].to`. */
+  readonly path: string;
+}
+
+/** Something wrong with options that their schema cannot say. */
+export interface OptionProblem {
+  /** Where in the options: `rules[0].value.regex`. */
+  readonly path: string;
+  /** What is wrong and what to do; no full stop. */
+  readonly message: string;
+}
+
+/** What Selvedge reads of a plugin beside fastify-plugin's own metadata. All of it works offline, for `selvedge check`. */
+export interface PluginDescription<S extends TSchema> {
+  readonly name: string;
+  /** TypeBox schema of the options: checked by `selvedge check`, defaults filled in, documented. Unknown keys are refused. */
+  readonly options?: S;
+  /** Called with options that passed the schema. */
+  readonly check?: (options: Static<S>) => readonly OptionProblem[];
+  /** What the options refer to; `selvedge check` reports names that do not exist. Called after `check` found nothing. */
+  readonly references?: (options: Static<S>) => readonly Reference[];
+  /** Lower-case request headers that carry an identity which this plugin vouches for: removed from every request before the chain begins. */
+  readonly identityHeaders?: (options: Static<S>) => readonly string[];
+}
+
+/** Built-in plugins by name; each is imported when the first config names it. */
+export type Builtins = ReadonlyMap<string, () => Promise<{ readonly default: SelvedgePlugin<never> }>>;
+
+/** Key under which the description lies in the plugin's function. */
+export const DESCRIPTION: unique symbol = Symbol.for('selvedge.plugin') as never;
+
+export type SelvedgePlugin<Options = unknown> = ((app: FastifyInstance, options: Options) => Promise<void>) & {
+  readonly [DESCRIPTION]: PluginDescription<TSchema>;
+};
+
+/**
+ * Makes a plugin: wraps it in fastify-plugin (otherwise its hooks would stay in a scope of their own and never run)
+ * and attaches name and options schema.
+ *
+ * @example
+ * export default definePlugin({ name: 'tenant', options: Type.Object({ allow: Type.Array(Type.String()) }) }, async (app, { allow }) => {
+ *   app.addHook('onRequest', async (request) => { … });
+ * });
+ */
+export function definePlugin<S extends TSchema>(
+  description: PluginDescription<S>,
+  plugin: (app: FastifyInstance, options: Static<S>) => Promise<void>,
+): SelvedgePlugin<Static<S>> {
+  const wrapped = fastifyPlugin(plugin as FastifyPluginAsync | FastifyPluginCallback, {
+    name: description.name,
+    fastify: '5.x',
+  });
+  Object.defineProperty(wrapped, DESCRIPTION, { value: description, enumerable: false });
+  return wrapped as unknown as SelvedgePlugin<Static<S>>;
+}

@@ -1,0 +1,12 @@
+// The only list of built-in plugins; each module is imported when the first config names it.
+import type { Builtins } from '../plugin.ts';
+
+export const builtins: Builtins = new Map([
+  ['access-log', () => import('./access-log.ts')],
+  ['body-limit', () => import('./body-limit.ts')],
+  ['header-routing', () => import('./header-routing.ts')],
+  ['metrics', () => import('./metrics.ts')],
+  ['request-headers', () => import('./request-headers.ts')],
+  ['request-id', () => import('./request-id.ts')],
+  ['response-headers', () => import('./response-headers.ts')],
+]);

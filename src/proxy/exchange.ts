@@ -1,0 +1,136 @@
+// The record of one request, made when its head has arrived and read by every later step: `request.selvedge`.
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Duplex, Readable } from 'node:stream';
+import type { DispatchController } from '../dispatch.ts';
+import type { SelvedgeError } from '../errors.ts';
+import type { Attempt, Exchange, Peer, Role, RouteInfo } from '../plugin.ts';
+import type { Connection } from '../runtime/listener-spec.ts';
+import type { Chain } from './chain.ts';
+import type { RouteTarget } from './target.ts';
+
+/** Where the exchange hangs on Node's request, so that chain and plugins find it. */
+export const EXCHANGE: unique symbol = Symbol('selvedge.exchange');
+
+declare module 'node:http' {
+  interface IncomingMessage {
+    [EXCHANGE]?: RequestExchange;
+  }
+}
+
+export class RequestExchange implements Exchange {
+  id: string;
+  readonly role: Role;
+  readonly owner: string;
+  readonly listener: string;
+  readonly scheme: 'http' | 'https';
+  readonly peer: Peer | null;
+  readonly startedAt: number;
+  readonly connection: Connection;
+  readonly req: IncomingMessage;
+  readonly res: ServerResponse;
+  /** Sink that is told once, when the response is finished or given up. */
+  readonly onEnd: (exchange: RequestExchange) => void;
+
+  host = '';
+  path = '/';
+  query = '';
+  /** Normalised request target in origin form: what plugins see as `request.url`. */
+  url = '/';
+  /** Host header as received, with its port: what is sent on unless a rewrite says otherwise. */
+  authority = '';
+  clientAddress = '';
+  /** The path has `%2F`, `%5C` or a backslash, which only some routes take. */
+  encodedSlash = false;
+  /** True when the direct peer may state X-Forwarded-* and x-selvedge-* headers. */
+  trusted = false;
+  route: RouteInfo | null = null;
+  target: RouteTarget | null = null;
+  chain: Chain | null = null;
+  service: string | null = null;
+  subset: string | null = null;
+  endpoint: string | null = null;
+  readonly attempts: Attempt[] = [];
+  reason: string | null = null;
+  bytesOut = 0;
+  /** Largest request body let through; Infinity: any. */
+  bodyLimit = Number.POSITIVE_INFINITY;
+  /** Declared body length, or null when chunked or absent. */
+  contentLength: number | null = null;
+  hasBody = false;
+  /** What a preParsing hook made of the body, when it is not the request itself. */
+  payload: Readable | null = null;
+  expectContinue = false;
+  upgrade: string | null = null;
+  upgradeSocket: Duplex | null = null;
+  upgradeHead: Buffer | null = null;
+  /** Refused before any route was chosen: the chain's terminal handler answers with it. */
+  refusal: SelvedgeError | null = null;
+  /** performance.now() milliseconds; Infinity: none came with the request. */
+  deadlineAt = Number.POSITIVE_INFINITY;
+  /** Endpoint that the caller's side chose, when one hop serves several. */
+  preferredEndpoint: string | null = null;
+  /** Name of the plugin whose hook ran last: who is to blame when it throws. */
+  plugin: string | null = null;
+  /** sendTo() of a plugin. */
+  override: { readonly service: string; readonly subset: string | null } | null = null;
+  controller: DispatchController | null = null;
+  /** The client went away, or the response is over. */
+  ended = false;
+  aborted = false;
+
+  constructor(connection: Connection, req: IncomingMessage, res: ServerResponse, id: string, now: number, onEnd: (exchange: RequestExchange) => void) {
+    const spec = connection.listener;
+    this.connection = connection;
+    this.req = req;
+    this.res = res;
+    this.id = id;
+    this.startedAt = now;
+    this.onEnd = onEnd;
+    this.role = spec.role;
+    this.owner = spec.owner;
+    this.listener = spec.name;
+    this.scheme = connection.scheme;
+    this.peer = connection.peer;
+  }
+
+  /** Payload bytes of the request read so far. */
+  get bytesIn(): number {
+    return receivedBytes(this.req) ?? this.contentLength ?? 0;
+  }
+
+  limitBody(bytes: number): void {
+    if (bytes < this.bodyLimit) this.bodyLimit = bytes;
+  }
+
+  sendTo(service: string, subset: string | null = null): void {
+    this.override = { service, subset };
+  }
+
+  /** The upstream is let go at once, in whatever phase it is. */
+  abort(reason: Error): void {
+    if (this.aborted) return;
+    this.aborted = true;
+    const controller = this.controller;
+    if (controller !== null) {
+      this.controller = null;
+      controller.abort(reason);
+    }
+  }
+
+  /** Called once by whoever sees the end first: response finished, client gone, tunnel closed. */
+  end(): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.onEnd(this);
+  }
+}
+
+/** A request that counts its payload; see http/metered-request.ts. */
+interface Metered {
+  readonly receivedBytes: number;
+}
+
+function receivedBytes(req: IncomingMessage): number | null {
+  const received = (req as Partial<Metered>).receivedBytes;
+  return received === undefined ? null : received;
+}

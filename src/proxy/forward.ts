@@ -1,0 +1,340 @@
+// The terminal handler of every chain: answers for the route itself, or sends the request upstream and streams the response back.
+import { Readable } from 'node:stream';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { HeaderChanges, Timeouts } from '../config/model.ts';
+import type { DispatchController, DispatchHandler, DispatchOptions, ResponseHeaders } from '../dispatch.ts';
+import { CODES, type Code, SelvedgeError } from '../errors.ts';
+import { applyToReply, applyToRequest } from '../http/header-changes.ts';
+import { pickBackend } from '../routing/pick.ts';
+import { redirectLocation, rewritePath } from '../routing/rewrite.ts';
+import type { Call } from '../upstream/call.ts';
+import type { Endpoint } from '../upstream/endpoint.ts';
+import type { Service } from '../upstream/service.ts';
+import { BodyWatch } from './body-watch.ts';
+import type { RequestExchange } from './exchange.ts';
+import { sendInformational } from './informational.ts';
+import { lingerAfter } from './linger.ts';
+import { asSelvedgeError } from './problem.ts';
+import { upstreamHeaders } from './request-headers.ts';
+import { copyResponseHeaders, passingTrailers, type ResponseHead } from './response-headers.ts';
+import type { RouteTarget, TargetBackend } from './target.ts';
+import { openTunnel } from './upgrade.ts';
+
+/** Answers or forwards. Throws a SelvedgeError for what Selvedge refuses itself; the chain's error handler answers it. */
+export function forward(exchange: RequestExchange, request: FastifyRequest, reply: FastifyReply): void {
+  if (exchange.refusal !== null) throw exchange.refusal;
+  const target = exchange.target as RouteTarget;
+  const { action } = target.route;
+  if (action.kind === 'forward') {
+    const backend = chooseBackend(exchange, target);
+    new Forwarding(exchange, reply, target, backend).start(request);
+    return;
+  }
+  if (target.route.responseHeaders !== null) applyToReply(target.route.responseHeaders, reply);
+  if (action.kind === 'redirect') {
+    reply.code(action.redirect.status).header('location', redirectLocation(action.redirect, redirectSource(exchange)));
+    reply.send();
+    return;
+  }
+  const { status, body, headers } = action.respond;
+  reply.code(status).headers(headers);
+  if (body !== '' && !reply.hasHeader('content-type')) reply.header('content-type', 'text/plain; charset=utf-8');
+  reply.send(body === '' ? undefined : Buffer.from(body));
+}
+
+function redirectSource(exchange: RequestExchange) {
+  const { scheme, host, path, query, authority } = exchange;
+  const colon = authority.lastIndexOf(':');
+  const port = colon > authority.lastIndexOf(']') ? Number(authority.slice(colon + 1)) : null;
+  const matchedPrefix = exchange.route?.matchedPrefix ?? '';
+  return { scheme, host, port: port === null || Number.isNaN(port) ? null : port, path, query, matchedPrefix };
+}
+
+/** The backend that a plugin asked for, else one by weight. */
+function chooseBackend(exchange: RequestExchange, target: RouteTarget): TargetBackend {
+  const { override } = exchange;
+  if (override === null) return pickBackend(target.backends, Math.random);
+  for (const backend of target.backends) {
+    if (backend.config.service === override.service && backend.config.subset === override.subset) return backend;
+  }
+  const { route } = target;
+  const place = { service: override.service, subset: override.subset, weight: 1, at: route.at };
+  return {
+    config: { ...place, rewrite: null, requestHeaders: null, responseHeaders: null },
+    weight: 1,
+    service: target.services.get(override.service) ?? null,
+    requestHeaders: route.requestHeaders === null ? [] : [route.requestHeaders],
+    responseHeaders: route.responseHeaders === null ? [] : [route.responseHeaders],
+  };
+}
+
+/** One forwarded request: the outermost handler of the upstream stack, and the policy record that travels with it. */
+class Forwarding implements DispatchHandler, Call {
+  readonly exchange: RequestExchange;
+  readonly reply: FastifyReply;
+  readonly target: RouteTarget;
+  readonly backend: TargetBackend;
+  readonly service: Service;
+  readonly subset: string | null;
+  readonly timeouts: Timeouts;
+  readonly deadlineAt: number;
+  readonly preferred: string | null;
+  readonly internal: boolean;
+  readonly tried: Endpoint[] = [];
+  readonly #rawOnly: boolean;
+  readonly #head: ResponseHead = { contentLength: null, contentType: false };
+  #status = 0;
+  #headers: ResponseHeaders = NO_HEADERS;
+  /** Response data that arrived before it was decided how to send it; at most one socket read. */
+  #early: Buffer[] | Buffer | null = null;
+  #body: UpstreamBody | null = null;
+  #watch: BodyWatch | null = null;
+  #phase: 'waiting' | 'deciding' | 'streaming' | 'over' = 'waiting';
+
+  constructor(exchange: RequestExchange, reply: FastifyReply, target: RouteTarget, backend: TargetBackend) {
+    const { service, config } = backend;
+    exchange.service = config.service;
+    exchange.subset = config.subset;
+    if (service === null) {
+      throw new SelvedgeError('SLV_BACKEND_INVALID', `route "${target.route.name}" names service "${config.service}", which does not exist`);
+    }
+    this.exchange = exchange;
+    this.reply = reply;
+    this.target = target;
+    this.backend = backend;
+    this.service = service;
+    this.subset = config.subset;
+    this.timeouts = target.route.timeouts;
+    this.deadlineAt = exchange.deadlineAt;
+    this.preferred = exchange.preferredEndpoint;
+    this.internal = exchange.role !== 'gateway';
+    this.#rawOnly = !target.chain.intercepts;
+  }
+
+  get attempts() {
+    return this.exchange.attempts;
+  }
+
+  onEndpoint(endpoint: Endpoint): void {
+    this.exchange.endpoint = endpoint.address;
+  }
+
+  start(request: FastifyRequest): void {
+    const { exchange, backend, target } = this;
+    if (exchange.aborted) return;
+    const rewrite = backend.config.rewrite ?? target.route.rewrite;
+    const prefix = exchange.route?.matchedPrefix ?? '';
+    const path = rewrite === null ? exchange.path : rewritePath(rewrite, exchange.path, prefix);
+    const host = rewrite?.host ?? exchange.authority;
+    const { headers } = request;
+    for (const changes of backend.requestHeaders) applyToRequest(changes, headers);
+    const options: DispatchOptions = {
+      method: exchange.req.method as string,
+      path: exchange.query === '' ? path : `${path}?${exchange.query}`,
+      headers: upstreamHeaders(exchange, headers, host),
+      body: null,
+      contentLength: null,
+      upgrade: exchange.upgrade,
+      expectContinue: exchange.expectContinue,
+      rawOnly: this.#rawOnly && exchange.upgrade === null,
+      call: this,
+    };
+    if (exchange.hasBody) this.#attachBody(options);
+    target.chain.dispatch(options, this);
+  }
+
+  #attachBody(options: DispatchOptions): void {
+    const { exchange } = this;
+    const { contentLength, bodyLimit } = exchange;
+    if (contentLength !== null && contentLength > bodyLimit) throw tooLarge(bodyLimit);
+    options.body = exchange.payload ?? exchange.req;
+    options.contentLength = exchange.payload === null ? contentLength : null;
+    this.#watch = BodyWatch.start(exchange, bodyLimit, (error) => this.#fail(error));
+  }
+
+  onRequestStart(controller: DispatchController): void {
+    if (this.exchange.aborted || this.#phase === 'over') controller.abort(GONE);
+    else this.exchange.controller = controller;
+  }
+
+  onResponseStart(controller: DispatchController, status: number, headers: ResponseHeaders): void {
+    if (this.#phase !== 'waiting') return;
+    const { exchange } = this;
+    if (status < 200) {
+      sendInformational(exchange, status, controller.rawHeaders, headers);
+      return;
+    }
+    this.#status = status;
+    this.#headers = headers;
+    this.#phase = 'deciding';
+    process.nextTick(decideLater, this, controller);
+  }
+
+  onResponseData(controller: DispatchController, chunk: Buffer): void {
+    this.exchange.bytesOut += chunk.length;
+    if (this.#phase === 'streaming') {
+      if ((this.#body as UpstreamBody).push(chunk) === false) controller.pause();
+    } else if (this.#phase === 'deciding') {
+      if (this.#early === null) this.#early = chunk;
+      else if (Array.isArray(this.#early)) this.#early.push(chunk);
+      else this.#early = [this.#early, chunk];
+    }
+  }
+
+  onResponseEnd(controller: DispatchController, trailers: ResponseHeaders): void {
+    this.exchange.controller = null;
+    const lines = passingTrailers(this.#rawOnly ? controller.rawTrailers : null, trailers);
+    if (this.#phase === 'streaming') {
+      this.#phase = 'over';
+      this.#stopUpload();
+      (this.#body as UpstreamBody).finish(lines);
+    } else if (this.#phase === 'deciding') {
+      this.#stopUpload();
+      this.#writeHead(controller);
+      const early = this.#early;
+      const payload = early === null ? undefined : Array.isArray(early) ? Buffer.concat(early) : early;
+      if (lines !== null || (payload !== undefined && !this.#head.contentType)) {
+        this.#startStream(controller);
+        (this.#body as UpstreamBody).finish(lines);
+      } else this.reply.send(payload);
+      this.#phase = 'over';
+    }
+  }
+
+  onResponseError(_controller: DispatchController | null, error: Error): void {
+    this.exchange.controller = null;
+    this.#fail(asUpstreamError(error));
+  }
+
+  onRequestUpgrade(
+    _controller: DispatchController,
+    status: number,
+    headers: ResponseHeaders,
+    socket: import('node:stream').Duplex,
+    head?: Buffer,
+  ): void {
+    const { exchange } = this;
+    exchange.controller = null;
+    this.#phase = 'over';
+    openTunnel(exchange, this.reply, { status, headers, socket, head: head ?? null }, this.backend.responseHeaders, this.timeouts.idleMs);
+  }
+
+  /** After the read that brought the head: what has not ended by now is a stream. */
+  decide(controller: DispatchController): void {
+    if (this.#phase !== 'deciding') return;
+    this.#phase = 'streaming';
+    this.#writeHead(controller);
+    this.#startStream(controller);
+  }
+
+  #writeHead(controller: DispatchController): void {
+    const { reply, exchange } = this;
+    reply.code(this.#status);
+    copyResponseHeaders(reply, controller, this.#headers, this.#rawOnly, this.#head);
+    for (const changes of this.backend.responseHeaders) applyToReply(changes as HeaderChanges, reply);
+    if (exchange.hasBody && !exchange.req.complete && this.#phase !== 'streaming') lingerAfter(exchange, reply);
+  }
+
+  #startStream(controller: DispatchController): void {
+    const body = new UpstreamBody(this.exchange, controller, this.timeouts.idleMs);
+    this.#body = body;
+    const early = this.#early;
+    this.#early = null;
+    let room = true;
+    if (Array.isArray(early)) for (const chunk of early) room = body.push(chunk);
+    else if (early !== null) room = body.push(early);
+    if (!room) controller.pause();
+    this.reply.send(body);
+  }
+
+  #stopUpload(): void {
+    this.#watch?.stop();
+    this.#watch = null;
+  }
+
+  /** Answers with the error where nothing went out yet, else breaks the response off so that nobody takes it for whole. */
+  #fail(error: SelvedgeError): void {
+    const { exchange, reply } = this;
+    const phase = this.#phase;
+    if (phase === 'over') return;
+    this.#phase = 'over';
+    this.#stopUpload();
+    const { controller } = exchange;
+    exchange.controller = null;
+    controller?.abort(error);
+    if (exchange.aborted) {
+      this.#body?.destroy(error);
+      return;
+    }
+    exchange.reason ??= error.reason;
+    if (phase === 'streaming') {
+      (this.#body as UpstreamBody).breakOff(error);
+      return;
+    }
+    if (exchange.hasBody && !exchange.req.complete) lingerAfter(exchange, reply);
+    reply.send(error);
+  }
+}
+
+/** process.nextTick's callback: one function for all requests. */
+function decideLater(forwarding: Forwarding, controller: DispatchController): void {
+  forwarding.decide(controller);
+}
+
+/** The upstream's body as Fastify's payload: pulls at the client's pace, and dies with either side. */
+class UpstreamBody extends Readable {
+  readonly #exchange: RequestExchange;
+  readonly #controller: DispatchController;
+  #trailers: [string, string][] | null = null;
+
+  constructor(exchange: RequestExchange, controller: DispatchController, _idleMs: number) {
+    super({ highWaterMark: 65536 });
+    this.#exchange = exchange;
+    this.#controller = controller;
+    this.once('end', this.#sendTrailers);
+  }
+
+  override _read(): void {
+    if (this.#controller.paused) this.#controller.resume();
+  }
+
+  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    this.#exchange.controller = null;
+    this.#controller.abort(error ?? GONE);
+    callback(error);
+  }
+
+  finish(trailers: [string, string][] | null): void {
+    this.#trailers = trailers;
+    this.push(null);
+  }
+
+  /** The client's response ends without its end: the connection closes, chunked or not. */
+  breakOff(error: SelvedgeError): void {
+    const { res } = this.#exchange;
+    if (res.headersSent) res.destroy(error);
+    else for (const name of res.getHeaderNames()) res.removeHeader(name);
+    this.destroy(error);
+  }
+
+  readonly #sendTrailers = (): void => {
+    const { res } = this.#exchange;
+    if (this.#trailers !== null && !res.writableEnded) res.addTrailers(this.#trailers as never);
+  };
+}
+
+function tooLarge(limit: number): SelvedgeError {
+  return new SelvedgeError('SLV_BODY_TOO_LARGE', `the request body is larger than ${limit} bytes`, {
+    detail: `At most ${limit} bytes are accepted.`,
+  });
+}
+
+function asUpstreamError(error: Error): SelvedgeError {
+  if (error instanceof SelvedgeError) return error;
+  const { code } = error as { code?: unknown };
+  if (typeof code === 'string' && code in CODES) return new SelvedgeError(code as Code, error.message, { cause: error });
+  return asSelvedgeError(error, 'upstream');
+}
+
+const GONE = new Error('the client is gone');
+const NO_HEADERS: ResponseHeaders = Object.freeze(Object.create(null));

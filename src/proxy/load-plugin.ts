@@ -1,0 +1,150 @@
+// Turns the plugin names and options of a config into functions that a chain can register: while a config is checked or compiled.
+import type { TSchema } from 'typebox';
+import type { Config, PluginUse, RouteConfig, ServiceConfig } from '../config/model.ts';
+import type { Problem } from '../config/problem.ts';
+import { DESCRIPTION, type Builtins, type PluginDescription, type Reference, type SelvedgePlugin } from '../plugin.ts';
+import { nearestName } from './nearest-name.ts';
+import { importPlugin, PluginModuleError } from './plugin-module.ts';
+import { checkOptions, copy } from './plugin-options.ts';
+
+export interface LoadedPlugin {
+  /** For messages, metrics and the admin API: the plugin's own name, else as the config wrote it. */
+  readonly name: string;
+  readonly plugin: SelvedgePlugin<never>;
+  /** Checked, with defaults; as written for plugins without a schema. */
+  readonly options: Readonly<Record<string, unknown>>;
+  /** Equal while the code is: built-in name, or module URL with a hash of the file's content. */
+  readonly identity: string;
+  /** Lower-case request headers that only this plugin may set. */
+  readonly identityHeaders: readonly string[];
+  readonly references: readonly Reference[];
+}
+
+export interface LoadResult {
+  /** Has every use that loaded without an error. */
+  readonly loaded: ReadonlyMap<PluginUse, LoadedPlugin>;
+  readonly problems: readonly Problem[];
+}
+
+interface FoundPlugin {
+  readonly exported: unknown;
+  readonly identity: string;
+}
+
+/** Fastify's own mark for plugins that share the scope of whoever registers them; fastify-plugin sets it. */
+const SKIP_OVERRIDE = Symbol.for('skip-override');
+const DISPLAY_NAME = Symbol.for('fastify.display-name');
+
+/** Loads every use, each module once, and reports everything that is wrong. Never rejects for what a user wrote. */
+export async function loadPlugins(uses: readonly PluginUse[], builtins: Builtins): Promise<LoadResult> {
+  const found = new Map<string, Promise<FoundPlugin | PluginModuleError>>();
+  const loaded = new Map<PluginUse, LoadedPlugin>();
+  const problems: Problem[] = [];
+  for (const use of uses) {
+    const key = `${use.name}\0${use.baseDir}`;
+    let finding = found.get(key);
+    if (finding === undefined) {
+      finding = find(use, builtins);
+      found.set(key, finding);
+    }
+    const plugin = await finding;
+    const result = plugin instanceof PluginModuleError ? [problemAt(use, '', plugin.message)] : prepare(use, plugin);
+    if (Array.isArray(result)) problems.push(...result);
+    else loaded.set(use, result);
+  }
+  return { loaded, problems };
+}
+
+async function find(use: PluginUse, builtins: Builtins): Promise<FoundPlugin | PluginModuleError> {
+  const builtin = builtins.get(use.name);
+  if (builtin !== undefined) return { exported: (await builtin()).default, identity: use.name };
+  try {
+    return await importPlugin(use.name, use.baseDir);
+  } catch (error) {
+    if (!(error instanceof PluginModuleError)) throw error;
+    const hint = nearestName(use.name, builtins.keys());
+    return new PluginModuleError(`plugin "${use.written}" cannot be loaded: ${error.message}${hint}`);
+  }
+}
+
+function prepare(use: PluginUse, { exported, identity }: FoundPlugin): LoadedPlugin | Problem[] {
+  const wrong = shapeProblem(use, exported);
+  if (wrong !== null) return [problemAt(use, '', wrong)];
+  const plugin = exported as SelvedgePlugin<never> & { readonly [DISPLAY_NAME]?: string };
+  const description: PluginDescription<TSchema> | undefined = plugin[DESCRIPTION];
+  const name = description?.name ?? plugin[DISPLAY_NAME] ?? use.written;
+  const base = { name, plugin, identity };
+  if (description?.options === undefined) {
+    if (description !== undefined && Object.keys(use.options).length > 0) return [problemAt(use, '', `plugin "${use.written}" takes no options`)];
+    return { ...base, ...described(description, {}), options: copy(use.options) as Record<string, unknown> };
+  }
+  try {
+    const { options, problems } = checkOptions(description.options, use.options);
+    const all = problems.length > 0 ? problems : (description.check?.(options) ?? []);
+    if (all.length > 0) return all.map(({ path, message }) => problemAt(use, path, message));
+    return { ...base, options, ...described(description, options) };
+  } catch (error) {
+    return [problemAt(use, '', `plugin "${use.written}" failed to check its options: ${(error as Error).message}`)];
+  }
+}
+
+function described(description: PluginDescription<TSchema> | undefined, options: unknown) {
+  return {
+    identityHeaders: (description?.identityHeaders?.(options) ?? []).map((header) => header.toLowerCase()),
+    references: description?.references?.(options) ?? [],
+  };
+}
+
+function shapeProblem(use: PluginUse, exported: unknown): string | null {
+  const plugin = `plugin "${use.written}"`;
+  if (exported === undefined) return `${plugin} has no default export: write "export default definePlugin({ name }, async (app, options) => { … })"`;
+  if (typeof exported !== 'function') return `${plugin} must export a function by default, not ${exported === null ? 'null' : `a value of type ${typeof exported}`}`;
+  if ((exported as { [SKIP_OVERRIDE]?: unknown })[SKIP_OVERRIDE] !== true) {
+    return `${plugin} would be inert: Fastify gives a bare function a scope of its own, where its hooks never see a request; wrap it in definePlugin of "selvedge/plugin" or in fastify-plugin`;
+  }
+  return null;
+}
+
+function problemAt(use: PluginUse, path: string, message: string): Problem {
+  const separator = path === '' || path.startsWith('[') ? '' : '.';
+  return { severity: 'error', place: use.at, path: `${use.written}${separator}${path}`, message };
+}
+
+/** Everything wrong with the plugins of gateways, routes and services: modules, options, and the services that options name. */
+export async function checkPlugins(config: Config, builtins: Builtins): Promise<Problem[]> {
+  const routeUses = (route: RouteConfig): PluginUse[] => route.plugins.filter((plugin) => 'name' in plugin);
+  const scopes: { readonly uses: readonly PluginUse[]; readonly services: readonly string[] }[] = [
+    ...config.gateways.map((gateway) => ({ uses: gateway.plugins, services: [] })),
+    ...config.services.map((service) => ({ uses: service.plugins, services: [service.name] })),
+    ...config.routes.map((route) => ({ uses: routeUses(route), services: backendsOf(route) })),
+  ];
+  const { loaded, problems } = await loadPlugins([...new Set(scopes.flatMap(({ uses }) => uses))], builtins);
+  const services = new Map(config.services.map((service) => [service.name, service]));
+  const all = [...problems];
+  for (const { uses, services: own } of scopes) {
+    for (const use of uses) {
+      for (const reference of loaded.get(use)?.references ?? []) {
+        const message = referenceProblem(reference, own, services);
+        if (message !== null) all.push(problemAt(use, reference.path, message));
+      }
+    }
+  }
+  return all;
+}
+
+function backendsOf({ action }: RouteConfig): readonly string[] {
+  return action.kind === 'forward' ? [...new Set(action.backends.map(({ service }) => service))] : [];
+}
+
+/** `own`: the services that a request of this scope goes to by itself; empty when any. */
+function referenceProblem({ service, subset }: Reference, own: readonly string[], services: ReadonlyMap<string, ServiceConfig>): string | null {
+  if (service !== null && !services.has(service)) return `no service "${service}"${nearestName(service, services.keys())}`;
+  if (subset === null) return null;
+  const targets = (service === null ? own : [service]).flatMap((name) => services.get(name) ?? []);
+  for (const target of targets) {
+    const subsets = Object.keys(target.subsets);
+    if (!subsets.includes(subset)) return `service "${target.name}" has no subset "${subset}"${nearestName(subset, subsets)}`;
+  }
+  const anywhere = targets.length > 0 || [...services.values()].some(({ subsets }) => Object.hasOwn(subsets, subset));
+  return anywhere ? null : `no service has a subset "${subset}"`;
+}

@@ -1,0 +1,38 @@
+// What a matched route leads to, compiled once a reload: its chain, its backends, how the request is changed on the way.
+import type { Backend, HeaderChanges, RouteConfig } from '../config/model.ts';
+import type { Service } from '../upstream/service.ts';
+import type { Chain } from './chain.ts';
+
+export interface RouteTarget {
+  readonly route: RouteConfig;
+  readonly chain: Chain;
+  /** Empty unless the route forwards. */
+  readonly backends: readonly TargetBackend[];
+  /** For `sendTo` of plugins. */
+  readonly services: ReadonlyMap<string, Service>;
+}
+
+export interface TargetBackend {
+  readonly config: Backend;
+  readonly weight: number;
+  /** Null: the config names a service that does not exist. */
+  readonly service: Service | null;
+  /** Route's changes, then the backend's. */
+  readonly requestHeaders: readonly HeaderChanges[];
+  readonly responseHeaders: readonly HeaderChanges[];
+}
+
+export function compileBackends(route: RouteConfig, services: ReadonlyMap<string, Service>): readonly TargetBackend[] {
+  if (route.action.kind !== 'forward') return [];
+  return route.action.backends.map((backend) => ({
+    config: backend,
+    weight: backend.weight,
+    service: services.get(backend.service) ?? null,
+    requestHeaders: present(route.requestHeaders, backend.requestHeaders),
+    responseHeaders: present(route.responseHeaders, backend.responseHeaders),
+  }));
+}
+
+function present(...changes: readonly (HeaderChanges | null)[]): readonly HeaderChanges[] {
+  return changes.filter((change) => change !== null);
+}

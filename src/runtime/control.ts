@@ -1,0 +1,270 @@
+// The life of one running Selvedge: load, put in force; again on every edit; and at the end, drain.
+import type { Logger } from 'pino';
+import { formatProblem, hasErrors, type Problem } from '../config/problem.ts';
+import type { OpenAdmin } from './admin-slot.ts';
+import { ConfigError, RoleError } from './config-error.ts';
+import { Installation, type InstallationOptions } from './installation.ts';
+import { certificateFiles, hostAndPort } from './listener-set.ts';
+import { unknownRoles } from './roles.ts';
+import { type RuntimeMetrics, registerRuntimeMetrics } from './runtime-metrics.ts';
+import type { Snapshot } from './snapshot.ts';
+import type { ConfigSource, Loaded } from './source.ts';
+import { type FileWatch, watchFiles } from './watch.ts';
+
+export type RuntimeState = 'idle' | 'starting' | 'running' | 'draining' | 'stopped';
+
+export interface RuntimeOptions extends Omit<InstallationOptions, 'openAdmin'> {
+  readonly source: ConfigSource;
+  readonly version: string;
+  /** Reload when a file of the config changes. */
+  readonly watch: boolean;
+  readonly openAdmin: (runtime: Runtime) => OpenAdmin;
+}
+
+/** A config that was refused while another one went on. */
+export interface Rejection {
+  readonly at: Date;
+  readonly reason: string;
+  readonly problems: readonly Problem[];
+}
+
+export interface ReloadOutcome {
+  readonly applied: boolean;
+  /** Of the config in force now. */
+  readonly revision: number;
+  /** Why it was not applied; with `applied`, warnings and certificates that could not be read. */
+  readonly problems: readonly Problem[];
+}
+
+export interface CloseOptions {
+  /** Time in which new requests are still served while readiness fails already; default `drain.grace` of the config. */
+  readonly graceMs?: number;
+  /** Time for what is in flight after that; default `drain.timeout` of the config. */
+  readonly timeoutMs?: number;
+}
+
+export class Runtime {
+  readonly #options: RuntimeOptions;
+  readonly #log: Logger;
+  readonly #installation: Installation;
+  readonly #metrics: RuntimeMetrics;
+  readonly #files: FileWatch | null;
+  /** Every file of the config in force, and of those refused since. */
+  #watched: readonly string[] = [];
+  #state: RuntimeState = 'idle';
+  #loaded: Loaded | null = null;
+  #loadedAt: Date | null = null;
+  #lastRejected: Rejection | null = null;
+  #current: Promise<ReloadOutcome> | null = null;
+  #next: Promise<ReloadOutcome> | null = null;
+  #closing: Promise<void> | null = null;
+  #endGrace: () => void = () => {};
+
+  constructor(options: RuntimeOptions) {
+    this.#options = options;
+    this.#log = options.logger;
+    this.#installation = new Installation({ ...options, openAdmin: options.openAdmin(this) });
+    this.#metrics = registerRuntimeMetrics(options.registry, options.version, {
+      connections: () => this.#installation.listeners.connections(),
+      inFlight: () => this.inFlight,
+      revision: () => this.revision,
+    });
+    this.#files = options.watch ? this.#watchFiles() : null;
+  }
+
+  get state(): RuntimeState {
+    return this.#state;
+  }
+
+  /** What is in force; null before the start. */
+  get snapshot(): Snapshot | null {
+    return this.#installation.dataPlane.current;
+  }
+
+  /** What was read for it: the config with the place of every value. */
+  get loaded(): Loaded | null {
+    return this.#loaded;
+  }
+
+  get loadedAt(): Date | null {
+    return this.#loadedAt;
+  }
+
+  /** 0 before the start. */
+  get revision(): number {
+    return this.snapshot?.revision ?? 0;
+  }
+
+  /** Null while the last config that was tried is the one in force. */
+  get lastRejected(): Rejection | null {
+    return this.#lastRejected;
+  }
+
+  /** Requests and upgraded connections under way. */
+  get inFlight(): number {
+    return this.#installation.dataPlane.inFlight;
+  }
+
+  addresses(): Readonly<Record<string, { readonly host: string; readonly port: number }>> {
+    return this.#installation.listeners.addresses();
+  }
+
+  adminAddress(): { readonly host: string; readonly port: number } | null {
+    return this.#installation.admin.address();
+  }
+
+  /** Runs the config, or nothing at all. Rejects with a ConfigError or a RoleError. */
+  async start(): Promise<void> {
+    if (this.#state !== 'idle') throw new Error(`cannot start: already ${this.#state}`);
+    this.#state = 'starting';
+    try {
+      const { applied, problems } = await this.#apply('start');
+      if (!applied) throw new ConfigError(problems);
+      this.#state = 'running';
+    } catch (error) {
+      await this.#stop();
+      throw error;
+    }
+  }
+
+  /**
+   * Reads the config again. What is wrong with it is logged and returned, and the old one stays whole.
+   * One reload runs at a time; whoever asks meanwhile shares the one after it.
+   */
+  reload(reason: string): Promise<ReloadOutcome> {
+    if (this.#current === null) return this.#begin(reason);
+    this.#next ??= this.#current
+      .catch(() => undefined)
+      .then(() => {
+        this.#next = null;
+        return this.#begin(reason);
+      });
+    return this.#next;
+  }
+
+  /**
+   * Readiness fails at once, new requests are served for the grace time, then listeners close and what is in flight gets
+   * its time; the rest, upgraded connections included, is cut. Calling it again shares the first call's end, and a grace
+   * of 0 then ends the grace.
+   */
+  close(options: CloseOptions = {}): Promise<void> {
+    if (this.#closing === null) this.#closing = this.#drain(options);
+    else if (options.graceMs === 0) this.#endGrace();
+    return this.#closing;
+  }
+
+  #begin(reason: string): Promise<ReloadOutcome> {
+    const run = this.#reload(reason).finally(() => {
+      this.#current = null;
+    });
+    this.#current = run;
+    return run;
+  }
+
+  async #reload(reason: string): Promise<ReloadOutcome> {
+    if (this.#state !== 'running') throw new Error(`cannot reload: ${this.#state}`);
+    const outcome = await this.#apply(reason);
+    if (!outcome.applied) return outcome;
+    const stale = await this.#installation.listeners.reloadCertificates();
+    if (stale.length > 0) this.#reject(reason, stale);
+    return { ...outcome, problems: [...outcome.problems, ...stale] };
+  }
+
+  async #apply(reason: string): Promise<ReloadOutcome> {
+    const startedAt = performance.now();
+    // What changes on disk from the next millisecond on was not read.
+    const readAt = Date.now() + 1;
+    const loaded = await this.#options.source.load();
+    const before = this.#everyAddress();
+    const { applied, problems } = await this.#install(loaded);
+    this.#watched = applied ? loaded.files : [...new Set([...this.#watched, ...loaded.files])];
+    await this.#files?.update(this.#watched, readAt);
+    if (!applied) {
+      if (this.#state === 'running') this.#reject(reason, problems);
+      return { applied, revision: this.revision, problems };
+    }
+    this.#loaded = loaded;
+    this.#loadedAt = new Date();
+    this.#lastRejected = null;
+    this.#metrics.loaded(this.#loadedAt);
+    for (const problem of problems) this.#log.warn(formatProblem(problem));
+    this.#announce(before);
+    const durationMs = Math.round(performance.now() - startedAt);
+    this.#log.info({ reason, revision: this.revision, durationMs }, 'config in force');
+    return { applied, revision: this.revision, problems };
+  }
+
+  async #install({ config, problems }: Loaded): ReturnType<Installation['install']> {
+    if (config === null || hasErrors(problems)) return { applied: false, problems };
+    const unknown = unknownRoles(config, this.#options.roles);
+    if (unknown.length > 0 && this.#state === 'starting') throw new RoleError(unknown.map(({ message }) => message).join('\n'));
+    if (unknown.length > 0) return { applied: false, problems: [...problems, ...unknown] };
+    const installed = await this.#installation.install(config);
+    return { applied: installed.applied, problems: [...problems, ...installed.problems] };
+  }
+
+  #everyAddress(): ReadonlyMap<string, string> {
+    const admin = this.adminAddress();
+    const all = [...Object.entries(this.addresses()), ...(admin === null ? [] : [['admin', admin] as const])];
+    return new Map(all.map(([key, { host, port }]) => [key, hostAndPort(host, port)]));
+  }
+
+  #announce(before: ReadonlyMap<string, string>): void {
+    const now = this.#everyAddress();
+    for (const [listener, address] of now) if (before.get(listener) !== address) this.#log.info({ listener }, `listening on ${address}`);
+    for (const [listener, address] of before) if (!now.has(listener)) this.#log.info({ listener }, `no longer listening on ${address}`);
+  }
+
+  #reject(reason: string, problems: readonly Problem[]): void {
+    this.#lastRejected = { at: new Date(), reason, problems };
+    this.#metrics.rejected();
+    for (const problem of problems) this.#log.error(formatProblem(problem));
+    this.#log.error({ reason, revision: this.revision }, 'config rejected: the one in force stays');
+  }
+
+  #watchFiles(): FileWatch {
+    return watchFiles((changed) => void this.#onChange(changed), {
+      onError: (error, directory) => this.#log.warn({ err: error, directory }, 'cannot watch: polling instead'),
+    });
+  }
+
+  /** New certificates for listeners need no new config. */
+  async #onChange(changed: readonly string[]): Promise<void> {
+    if (this.#state !== 'running') return;
+    const { listeners } = this.#installation;
+    const certificates = certificateFiles(listeners.specs);
+    if (!changed.every((file) => certificates.has(file))) {
+      await this.reload(`changed: ${changed.join(', ')}`).catch((error) => this.#log.error({ err: error }, 'reload failed'));
+      return;
+    }
+    const problems = await listeners.reloadCertificates();
+    if (problems.length > 0) this.#reject('certificates changed', problems);
+    else this.#log.info({ files: changed }, 'certificates rotated');
+  }
+
+  async #drain({ graceMs, timeoutMs }: CloseOptions): Promise<void> {
+    if (this.#state === 'stopped') return;
+    this.#state = 'draining';
+    this.#files?.close();
+    const drain = this.snapshot?.config.drain;
+    const grace = graceMs ?? drain?.graceMs ?? 0;
+    if (grace > 0) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, grace);
+        this.#endGrace = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    await this.#installation.drain(timeoutMs ?? drain?.timeoutMs ?? 0);
+    await this.#stop();
+  }
+
+  async #stop(): Promise<void> {
+    this.#state = 'stopped';
+    this.#files?.close();
+    await this.#current?.catch(() => undefined);
+    await this.#installation.close();
+  }
+}

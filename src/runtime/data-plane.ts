@@ -1,0 +1,253 @@
+// Where a request begins: normalised, matched against the current snapshot, and sent into its chain.
+import { randomBytes } from 'node:crypto';
+import { type IncomingMessage, ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { Counter, Registry } from 'prom-client';
+import * as prom from 'prom-client';
+import { type Code, SelvedgeError } from '../errors.ts';
+import { clientAddressOf } from '../gateway/trust.ts';
+import { normalizeHost, normalizePath, splitTarget } from '../http/path.ts';
+import { parseGrpcTimeout } from '../proxy/deadline-headers.ts';
+import { EXCHANGE, RequestExchange } from '../proxy/exchange.ts';
+import { sanitiseHeaders } from '../proxy/request-headers.ts';
+import type { Lookup } from '../routing/table.ts';
+import type { RouteTarget } from '../proxy/target.ts';
+import { type Connection, EXPECT_CONTINUE, type ListenerSpec, type RequestSink } from './listener-spec.ts';
+import type { ListenerPlan, Snapshot } from './snapshot.ts';
+
+export class DataPlane implements RequestSink {
+  #snapshot: Snapshot | null = null;
+  #inFlight = 0;
+  #draining = false;
+  #sequence = 0;
+  #idle: (() => void)[] = [];
+  readonly #live = new Set<RequestExchange>();
+  readonly #rejected: Counter<string>;
+  /** Unguessable, and apart from other processes'; a counter makes it unique within this one. */
+  readonly #idPrefix = randomBytes(9).toString('base64url');
+
+  constructor(registry: Registry) {
+    this.#rejected =
+      (registry.getSingleMetric('selvedge_rejected_requests_total') as Counter<string> | undefined) ??
+      new prom.Counter({
+        name: 'selvedge_rejected_requests_total',
+        help: 'Connections and requests refused before they could be read: malformed, too slow, too large, too many.',
+        labelNames: ['role', 'owner', 'listener', 'code'],
+        registers: [registry],
+      });
+  }
+
+  get current(): Snapshot | null {
+    return this.#snapshot;
+  }
+
+  /** Requests and upgraded connections that are not over. */
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  /** From here on requests see the new snapshot; what only the old one used closes once its last request is over. */
+  swap(snapshot: Snapshot): void {
+    const previous = this.#snapshot;
+    this.#snapshot = snapshot;
+    previous?.retire(snapshot);
+  }
+
+  /** Every response from now on says `connection: close`. */
+  drain(): void {
+    this.#draining = true;
+  }
+
+  /** Resolves when nothing is in flight. */
+  whenIdle(): Promise<void> {
+    if (this.#inFlight === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  /** Ends everything that is in flight, at once. */
+  abortAll(): void {
+    const error = new SelvedgeError('SLV_DRAINING', 'the gateway is shutting down');
+    for (const exchange of [...this.#live]) {
+      exchange.reason ??= error.reason;
+      exchange.req.socket.destroy();
+    }
+  }
+
+  async close(): Promise<void> {
+    this.abortAll();
+    const snapshot = this.#snapshot;
+    this.#snapshot = null;
+    await snapshot?.close();
+  }
+
+  request(connection: Connection, req: IncomingMessage, res: ServerResponse): void {
+    const exchange = this.#begin(connection, req, res);
+    res.on('close', onResponseClose);
+    this.#route(exchange);
+  }
+
+  upgrade(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): void {
+    const res = new ServerResponse(req);
+    res.shouldKeepAlive = false;
+    res.assignSocket(socket as never);
+    const exchange = this.#begin(connection, req, res);
+    exchange.upgrade = String(req.headers.upgrade).toLowerCase();
+    exchange.upgradeSocket = socket;
+    exchange.upgradeHead = head;
+    socket.on('error', ignoreSocketError);
+    socket.once('close', () => finishAbandoned(exchange));
+    res.once('finish', () => {
+      if (res.socket === null) return;
+      res.detachSocket(socket as never);
+      socket.destroySoon?.();
+    });
+    this.#route(exchange);
+  }
+
+  rejected(listener: ListenerSpec, code: Code): void {
+    this.#rejected.inc({ role: listener.role, owner: listener.owner, listener: listener.name, code });
+  }
+
+  #begin(connection: Connection, req: IncomingMessage, res: ServerResponse): RequestExchange {
+    const id = `${this.#idPrefix}${(++this.#sequence).toString(36)}`;
+    const exchange = new RequestExchange(connection, req, res, id, performance.now(), this.#ended);
+    req[EXCHANGE] = exchange;
+    this.#inFlight++;
+    this.#live.add(exchange);
+    if (this.#draining) res.shouldKeepAlive = false;
+    return exchange;
+  }
+
+  readonly #ended = (exchange: RequestExchange): void => {
+    this.#live.delete(exchange);
+    exchange.chain?.leave();
+    if (--this.#inFlight === 0 && this.#idle.length > 0) {
+      for (const resolve of this.#idle.splice(0)) resolve();
+    }
+  };
+
+  /** Refusals go through a chain as well: every answer is logged and counted the same way. */
+  #route(exchange: RequestExchange): void {
+    const snapshot = this.#snapshot;
+    const plan = snapshot?.plans.get(exchange.connection.listener.key);
+    if (plan === undefined) {
+      // The listener outlived its plan by a moment (removed by a reload): nothing is left to answer with.
+      exchange.req.socket.destroy();
+      exchange.end();
+      return;
+    }
+    const refusal = understand(exchange, plan);
+    if (refusal === null) {
+      const lookup = plan.table.lookup({
+        host: exchange.host,
+        path: exchange.path,
+        query: exchange.query,
+        method: exchange.req.method as string,
+        headers: exchange.req.headers,
+      });
+      if (lookup !== null && follow(exchange, lookup)) {
+        lookup.value.chain.enter(exchange);
+        return;
+      }
+      exchange.refusal ??= notFound(exchange);
+    } else exchange.refusal = refusal;
+    plan.fallback.enter(exchange);
+  }
+}
+
+/** Reads target, host, client and framing off the request. Returns why it is refused, or null. */
+function understand(exchange: RequestExchange, plan: ListenerPlan): SelvedgeError | null {
+  const { req, connection, role } = exchange;
+  const target = splitTarget(req.url as string);
+  const headers = req.headers;
+  const source = clientAddressOf(plan.trust, connection.remoteAddress, headers);
+  exchange.clientAddress = source.address;
+  exchange.trusted = source.trusted;
+  exchange.contentLength = headers['content-length'] === undefined ? null : Number(headers['content-length']);
+  exchange.hasBody = headers['transfer-encoding'] !== undefined || (exchange.contentLength ?? 0) > 0;
+  exchange.bodyLimit = connection.listener.limits.bodyBytes;
+  exchange.expectContinue = (req as { [EXPECT_CONTINUE]?: boolean })[EXPECT_CONTINUE] === true;
+  if (target === null) return new SelvedgeError('SLV_BAD_PATH', 'the request target is malformed');
+  exchange.authority = target.authority ?? headers.host ?? '';
+  const host = exchange.authority === '' ? '' : normalizeHost(exchange.authority);
+  if (host === null) return new SelvedgeError('SLV_BAD_HOST', 'the Host header is malformed');
+  if (target.authority !== null && headers.host !== undefined && role !== 'outbound') {
+    if (normalizeHost(headers.host) !== host) return new SelvedgeError('SLV_BAD_HOST', 'the Host header contradicts the request target');
+  }
+  exchange.host = plan.fixedHost ?? host;
+  const normal = normalizePath(target.path);
+  if (normal === null) return new SelvedgeError('SLV_BAD_PATH', 'the request path is malformed');
+  exchange.path = normal.path;
+  exchange.query = target.query;
+  exchange.url = target.query === '' ? normal.path : `${normal.path}?${target.query}`;
+  exchange.encodedSlash = normal.encodedSlash;
+  sanitiseHeaders(exchange);
+  return travellingFacts(exchange);
+}
+
+/** What the caller's side says about the request: its deadline and, between hops, the endpoint it chose. */
+function travellingFacts(exchange: RequestExchange): SelvedgeError | null {
+  const { headers } = exchange.req;
+  const left = headers['x-selvedge-timeout-ms'];
+  if (left !== undefined) {
+    const ms = Number(left);
+    if (Number.isFinite(ms)) exchange.deadlineAt = exchange.startedAt + Math.max(0, ms);
+    delete headers['x-selvedge-timeout-ms'];
+  }
+  const grpc = headers['grpc-timeout'];
+  if (grpc !== undefined) {
+    const ms = parseGrpcTimeout(String(grpc));
+    if (ms !== null) exchange.deadlineAt = Math.min(exchange.deadlineAt, exchange.startedAt + ms);
+  }
+  if (exchange.role === 'inbound') {
+    const endpoint = headers['x-selvedge-endpoint'];
+    if (typeof endpoint === 'string') exchange.preferredEndpoint = endpoint;
+    delete headers['x-selvedge-endpoint'];
+    delete headers['x-selvedge-attempt'];
+  }
+  return exchange.deadlineAt <= exchange.startedAt
+    ? new SelvedgeError('SLV_DEADLINE_EXCEEDED', 'the deadline of the request had passed when it arrived')
+    : null;
+}
+
+/** Takes the route on, unless the path needs a leave that it does not give. */
+function follow(exchange: RequestExchange, lookup: Lookup<RouteTarget>): boolean {
+  const { value: target, route } = lookup;
+  if (exchange.encodedSlash && !route.keepEncodedSlashes) {
+    exchange.refusal = new SelvedgeError('SLV_BAD_PATH', 'the request path has an encoded slash or a backslash', {
+      detail: 'Encoded slashes and backslashes are not accepted here.',
+    });
+    return false;
+  }
+  exchange.target = target;
+  exchange.route = { name: route.name, matchedPrefix: lookup.matchedPrefix };
+  exchange.limitBody(route.bodyBytes);
+  return true;
+}
+
+function notFound(exchange: RequestExchange): SelvedgeError {
+  if (exchange.role === 'outbound') return new SelvedgeError('SLV_SERVICE_NOT_FOUND', `no service of the mesh is called "${exchange.host}"`);
+  return new SelvedgeError('SLV_ROUTE_NOT_FOUND', `no route of ${exchange.role} ${exchange.owner} matches`);
+}
+
+/** `close` comes after `finish`, or instead of it when the client went away or the response was broken off. */
+function onResponseClose(this: ServerResponse): void {
+  finishAbandoned(this.req[EXCHANGE] as RequestExchange);
+}
+
+function finishAbandoned(exchange: RequestExchange): void {
+  const { res } = exchange;
+  if (!exchange.ended && !res.writableFinished) {
+    exchange.reason ??= 'client_aborted';
+    exchange.abort(new SelvedgeError('SLV_CLIENT_ABORTED', 'the client went away'));
+    // Fastify runs onResponse on finish or error; after neither, log and metrics would miss this request.
+    if (res.listenerCount('error') > 0) res.emit('error', CLIENT_GONE);
+  }
+  exchange.end();
+}
+
+function ignoreSocketError(): void {
+  // An upgraded socket that fails also closes; the close is what ends the exchange.
+}
+
+const CLIENT_GONE = new Error('the client went away');

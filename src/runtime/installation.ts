@@ -1,0 +1,91 @@
+// What is in force: the snapshot, the listeners and the admin server. They change together or not at all.
+import type { Logger } from 'pino';
+import type { Registry } from 'prom-client';
+import type { Config } from '../config/model.ts';
+import { hasErrors, type Problem } from '../config/problem.ts';
+import type { Builtins } from '../plugin.ts';
+import { TimerWheel } from '../timer-wheel.ts';
+import { AdminSlot, type OpenAdmin } from './admin-slot.ts';
+import { DataPlane } from './data-plane.ts';
+import { Listener } from './listener.ts';
+import { ListenerSet } from './listener-set.ts';
+import { nothingToRun } from './roles.ts';
+import { SharedStore } from './shared.ts';
+import { type CompileDeps, compile, type Roles, type Snapshot } from './snapshot.ts';
+
+export interface InstallationOptions {
+  readonly roles: Roles;
+  readonly builtins: Builtins;
+  readonly logger: Logger;
+  readonly registry: Registry;
+  readonly openAdmin: OpenAdmin;
+}
+
+export class Installation {
+  readonly dataPlane: DataPlane;
+  readonly listeners: ListenerSet;
+  readonly admin: AdminSlot;
+  readonly #compileDeps: CompileDeps;
+  readonly #log: Logger;
+  #closing = false;
+
+  constructor({ roles, builtins, logger, registry, openAdmin }: InstallationOptions) {
+    this.#log = logger;
+    const wheel = new TimerWheel({ onError: (error) => logger.error({ err: error }, 'a timer failed') });
+    const shared = new SharedStore((error, key) => logger.error({ err: error, key }, 'shared state was not disposed'));
+    this.#compileDeps = { roles, builtins, logger, registry, wheel, shared };
+    this.dataPlane = new DataPlane(registry);
+    this.listeners = new ListenerSet(this.dataPlane, (spec, sink) => new Listener(spec, sink, logger));
+    this.admin = new AdminSlot(openAdmin);
+  }
+
+  /** Compiles and binds what is new, then everything changes hands within one turn. With any error nothing has changed. */
+  async install(config: Config): Promise<{ readonly applied: boolean; readonly problems: readonly Problem[] }> {
+    const compiled = await compile(config, this.dataPlane.current, this.#compileDeps);
+    const { snapshot, problems } = compiled;
+    if (snapshot === null) return { applied: false, problems };
+    if (snapshot.specs.length === 0) return this.#discard(snapshot, [...problems, nothingToRun(this.#compileDeps.roles)]);
+    const [listeners, admin] = await Promise.all([
+      this.listeners.prepare(snapshot.specs),
+      this.admin.prepare(config.admin),
+    ]);
+    const all = [...problems, ...listeners.problems, ...admin.problems];
+    if (hasErrors(all) || this.#closing) {
+      await Promise.all([listeners.abandon(), admin.abandon()]);
+      return this.#discard(snapshot, all);
+    }
+    this.dataPlane.swap(snapshot);
+    listeners.commit(config.drain.timeoutMs);
+    admin.commit();
+    return { applied: true, problems: all };
+  }
+
+  /** Closes the listeners and gives what is in flight `timeoutMs`; the rest, upgraded connections included, is cut. */
+  async drain(timeoutMs: number): Promise<void> {
+    this.#closing = true;
+    this.dataPlane.drain();
+    await this.listeners.drain();
+    let timer: NodeJS.Timeout | undefined;
+    const tooLate = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, timeoutMs);
+    });
+    await Promise.race([this.dataPlane.whenIdle(), tooLate]);
+    clearTimeout(timer);
+    const { inFlight } = this.dataPlane;
+    if (inFlight > 0) this.#log.warn({ inFlight }, 'drain timeout: cutting what is still in flight');
+  }
+
+  /** Ends everything, at once. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    this.dataPlane.abortAll();
+    this.listeners.destroy();
+    await this.dataPlane.close();
+    await this.admin.close();
+  }
+
+  #discard(snapshot: Snapshot, problems: readonly Problem[]) {
+    snapshot.retire(this.dataPlane.current);
+    return { applied: false, problems };
+  }
+}

@@ -1,0 +1,266 @@
+// The listeners of the running config: new ones are bound before the swap, kept ones updated with it, gone ones drained after it.
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { Problem } from '../config/problem.ts';
+import type { Code } from '../errors.ts';
+import type { Listener } from './listener.ts';
+import type { Connection, ListenerSpec, RequestSink } from './listener-spec.ts';
+
+/** What the set needs of a listener. */
+export type OpenListener = Pick<
+  Listener,
+  | 'bind'
+  | 'address'
+  | 'canUpdate'
+  | 'update'
+  | 'connections'
+  | 'stopAccepting'
+  | 'drain'
+  | 'destroy'
+  | 'reloadCertificates'
+>;
+
+/** What one config asks of the set, bound but not in force. Exactly one of the two is called. */
+export interface PreparedListeners {
+  /** Errors only; with any, `abandon` is the only choice. */
+  readonly problems: readonly Problem[];
+  /** Puts the change in force; call it in the same turn as the swap. Connections of gone listeners get `drainMs` to end. */
+  commit(drainMs: number): void;
+  /** Undoes everything: the listeners are as they were. */
+  abandon(): Promise<void>;
+}
+
+interface Held {
+  readonly spec: ListenerSpec;
+  readonly listener: OpenListener;
+}
+
+interface Bound extends Held {
+  readonly gate: Gate;
+}
+
+export class ListenerSet {
+  readonly #sink: RequestSink;
+  readonly #create: (spec: ListenerSpec, sink: RequestSink) => OpenListener;
+  /** By key. */
+  #held: ReadonlyMap<string, Held> = new Map();
+  /** Gone from the config, until their last connection ended; bounded by `drainMs` of each. */
+  readonly #leaving = new Map<OpenListener, NodeJS.Timeout>();
+
+  constructor(sink: RequestSink, create: (spec: ListenerSpec, sink: RequestSink) => OpenListener) {
+    this.#sink = sink;
+    this.#create = create;
+  }
+
+  /** Binds what is new. Never rejects: what cannot be bound is a problem. */
+  async prepare(specs: readonly ListenerSpec[]): Promise<PreparedListeners> {
+    const gone = new Map(this.#held);
+    const kept: Held[] = [];
+    const fresh: ListenerSpec[] = [];
+    for (const spec of specs) {
+      const held = gone.get(spec.key);
+      if (held?.listener.canUpdate(spec)) {
+        gone.delete(spec.key);
+        kept.push({ spec, listener: held.listener });
+      } else {
+        fresh.push(spec);
+      }
+    }
+    const contested = fresh.filter((spec) => [...gone.values()].some((held) => overlap(held.spec, spec)));
+    const free = fresh.filter((spec) => !contested.includes(spec));
+
+    const attempts = await Promise.all(free.map((spec) => this.#bind(spec)));
+    const problems = attempts.flatMap((attempt) => ('problem' in attempt ? [attempt.problem] : []));
+    const bound = attempts.flatMap((attempt) => ('bound' in attempt ? [attempt.bound] : []));
+    const stopped = new Set<Held>();
+    // A port that changes hands inside this process (TLS switched on, 0.0.0.0 narrowed to one address) is free for a moment only.
+    for (const spec of problems.length === 0 ? contested : []) {
+      for (const held of gone.values()) {
+        if (stopped.has(held) || !overlap(held.spec, spec)) continue;
+        stopped.add(held);
+        await held.listener.stopAccepting();
+      }
+      const attempt = await this.#bind(spec);
+      if ('problem' in attempt) {
+        problems.push(attempt.problem);
+        break;
+      }
+      bound.push(attempt.bound);
+    }
+    return {
+      problems,
+      commit: (drainMs) => this.#commit(kept, bound, gone, stopped, drainMs),
+      abandon: () => this.#abandon(bound, stopped),
+    };
+  }
+
+  /** Every listener in force by its key, with the address that it is bound to. */
+  addresses(): Readonly<Record<string, { readonly host: string; readonly port: number }>> {
+    const all: Record<string, { readonly host: string; readonly port: number }> = {};
+    for (const [key, { listener }] of this.#held) {
+      const { address, port } = listener.address();
+      all[key] = { host: address, port };
+    }
+    return all;
+  }
+
+  get specs(): readonly ListenerSpec[] {
+    return [...this.#held.values()].map(({ spec }) => spec);
+  }
+
+  /** Open connections by listener key. */
+  connections(): ReadonlyMap<string, number> {
+    return new Map([...this.#held].map(([key, { listener }]) => [key, listener.connections]));
+  }
+
+  /** Reads all certificates again; what could not be taken over keeps its old one and is returned. */
+  async reloadCertificates(): Promise<readonly Problem[]> {
+    const results = await Promise.all(
+      [...this.#held.values()].map(async ({ spec, listener }) => {
+        const failures = spec.tls === null ? [] : await listener.reloadCertificates();
+        return failures.map(({ message }) => problemOf(spec, message));
+      }),
+    );
+    return results.flat();
+  }
+
+  /** Accepts nothing any more; connections close with the response that is under way. */
+  async drain(): Promise<void> {
+    const listeners = [...this.#held.values()].map(({ listener }) => listener);
+    await Promise.all(listeners.map((listener) => listener.stopAccepting()));
+    for (const listener of listeners) listener.drain();
+  }
+
+  /** Ends every connection now. */
+  destroy(): void {
+    for (const { listener } of this.#held.values()) listener.destroy();
+    for (const [listener, timer] of this.#leaving) {
+      clearTimeout(timer);
+      listener.destroy();
+    }
+    this.#leaving.clear();
+    this.#held = new Map();
+  }
+
+  async #bind(spec: ListenerSpec): Promise<{ readonly bound: Bound } | { readonly problem: Problem }> {
+    const gate = new Gate(this.#sink);
+    const listener = this.#create(spec, gate);
+    try {
+      await listener.bind();
+      return { bound: { spec, listener, gate } };
+    } catch (error) {
+      listener.destroy();
+      return { problem: problemOf(spec, bindFailure(spec, error as NodeJS.ErrnoException)) };
+    }
+  }
+
+  #commit(
+    kept: readonly Held[],
+    bound: readonly Bound[],
+    gone: ReadonlyMap<string, Held>,
+    stopped: ReadonlySet<Held>,
+    drainMs: number,
+  ): void {
+    for (const { spec, listener } of kept) listener.update(spec);
+    this.#held = new Map([...kept, ...bound].map(({ spec, listener }) => [spec.key, { spec, listener }]));
+    for (const { gate } of bound) gate.open();
+    for (const held of gone.values()) {
+      if (!stopped.has(held)) void held.listener.stopAccepting();
+      this.#leave(held.listener, drainMs);
+    }
+  }
+
+  /** Its requests finish, its idle connections end; what is left after `drainMs` is cut. */
+  #leave(listener: OpenListener, drainMs: number): void {
+    listener.drain();
+    const timer = setTimeout(() => {
+      this.#leaving.delete(listener);
+      listener.destroy();
+    }, drainMs);
+    this.#leaving.set(listener, timer.unref());
+  }
+
+  async #abandon(bound: readonly Bound[], stopped: ReadonlySet<Held>): Promise<void> {
+    for (const { listener } of bound) {
+      await listener.stopAccepting();
+      listener.destroy();
+    }
+    for (const { spec, listener } of stopped) {
+      const attempt = await this.#bind(spec);
+      // Gone to another process within these milliseconds: the old connections are still served, and the next reload tries again.
+      if ('problem' in attempt) continue;
+      this.#held = new Map(this.#held).set(spec.key, attempt.bound);
+      attempt.bound.gate.open();
+      this.#leave(listener, MAX_TIMER_MS);
+    }
+  }
+}
+
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** Holds what arrives on a listener that is bound already while the config that knows it is not in force yet: milliseconds. */
+class Gate implements RequestSink {
+  readonly #sink: RequestSink;
+  #waiting: (() => void)[] | null = [];
+
+  constructor(sink: RequestSink) {
+    this.#sink = sink;
+  }
+
+  open(): void {
+    const waiting = this.#waiting ?? [];
+    this.#waiting = null;
+    for (const enter of waiting) enter();
+  }
+
+  request(connection: Connection, req: IncomingMessage, res: ServerResponse): void {
+    if (this.#waiting === null) this.#sink.request(connection, req, res);
+    else this.#waiting.push(() => this.#sink.request(connection, req, res));
+  }
+
+  upgrade(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): void {
+    if (this.#waiting === null) this.#sink.upgrade(connection, req, socket, head);
+    else this.#waiting.push(() => this.#sink.upgrade(connection, req, socket, head));
+  }
+
+  rejected(listener: ListenerSpec, code: Code, remoteAddress: string): void {
+    this.#sink.rejected(listener, code, remoteAddress);
+  }
+}
+
+/** What `reloadCertificates` reads. */
+export function certificateFiles(specs: readonly ListenerSpec[]): ReadonlySet<string> {
+  const files = new Set<string>();
+  for (const { tls } of specs) {
+    for (const { cert, key } of tls?.certificates ?? []) files.add(cert).add(key);
+    if (tls?.clientCertificate != null) files.add(tls.clientCertificate.ca);
+  }
+  return files;
+}
+
+const WILDCARDS: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
+
+function overlap(a: ListenerSpec, b: ListenerSpec): boolean {
+  if (a.port !== b.port || a.port === 0) return false;
+  return a.host === b.host || WILDCARDS.has(a.host) || WILDCARDS.has(b.host);
+}
+
+const BIND_FAILURES: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'the port is taken by another process',
+  EACCES: 'the process may not use this port (ports below 1024 need a privilege)',
+  EADDRNOTAVAIL: 'this machine has no such address',
+  ENOTFOUND: 'the host name cannot be resolved',
+};
+
+function bindFailure(spec: ListenerSpec, error: NodeJS.ErrnoException): string {
+  return `cannot listen on ${hostAndPort(spec.host, spec.port)}: ${BIND_FAILURES[error.code ?? ''] ?? error.message}`;
+}
+
+function problemOf(spec: ListenerSpec, message: string): Problem {
+  return { severity: 'error', place: spec.at, path: `listener ${spec.key}`, message };
+}
+
+/** `127.0.0.1:80`, `[::1]:80`. */
+export function hostAndPort(host: string, port: number): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}

@@ -1,0 +1,48 @@
+// What a role asks of the runtime: one address to listen on, with whose limits and for whom.
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { ClientAddress, Limits, ListenerTls, Place } from '../config/model.ts';
+import type { Peer, Role } from '../plugin.ts';
+
+/** Set on a request that came with `Expect: 100-continue`: nobody has answered 100 yet. */
+export const EXPECT_CONTINUE: unique symbol = Symbol('selvedge.expectContinue');
+
+export interface ListenerSpec {
+  /** Stable across reloads: `gateway/public/https`, `inbound/orders`, `outbound/orders`, `outbound/orders/inventory`. */
+  readonly key: string;
+  readonly role: Role;
+  /** Gateway name, or the service whose hop this is. */
+  readonly owner: string;
+  /** Listener name in its gateway; `inbound`, `outbound`, or the service name of a local port. */
+  readonly name: string;
+  readonly host: string;
+  /** 0: any free port (tests, `selvedge proxy :0`). */
+  readonly port: number;
+  readonly tls: ListenerTls | null;
+  readonly limits: Limits;
+  readonly clientAddress: ClientAddress;
+  /** Outbound local port: every request goes to this service, whatever its Host says. */
+  readonly fixedService: string | null;
+  readonly at: Place;
+}
+
+/** What a connection is known by; one object per connection, made when it opens. */
+export interface Connection {
+  readonly listener: ListenerSpec;
+  readonly scheme: 'http' | 'https';
+  /** The TCP peer, IPv4-mapped IPv6 written as IPv4. */
+  readonly remoteAddress: string;
+  readonly localPort: number;
+  /** Verified client certificate, when the listener asks for one. */
+  readonly peer: Peer | null;
+  /** Server name of the TLS handshake, lower-case; null without TLS or SNI. */
+  readonly serverName: string | null;
+}
+
+/** Where a listener hands over; implemented by the data plane. */
+export interface RequestSink {
+  request(connection: Connection, req: IncomingMessage, res: ServerResponse): void;
+  upgrade(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): void;
+  /** A connection was refused before any request could be read: malformed, too slow, too large. For metrics and log. */
+  rejected(listener: ListenerSpec, code: import('../errors.ts').Code, remoteAddress: string): void;
+}

@@ -1,0 +1,260 @@
+// The immutable result of compiling one config: for every listener a route table, a chain for each distinct plugin list, the services.
+import type { Logger } from 'pino';
+import type { Registry } from 'prom-client';
+import type { Config, PluginUse, RouteConfig, ServiceConfig } from '../config/model.ts';
+import type { Problem } from '../config/problem.ts';
+import { defaultEdgePlugins, gatewayListeners } from '../gateway/gateway.ts';
+import { compileTrust, type Trust } from '../gateway/trust.ts';
+import { defaultHopPlugins, hopListeners } from '../internal/internal.ts';
+import type { Builtins, Role } from '../plugin.ts';
+import { buildChain, type Chain } from '../proxy/chain.ts';
+import { type LoadedPlugin, loadPlugins } from '../proxy/load-plugin.ts';
+import { compileBackends, type RouteTarget } from '../proxy/target.ts';
+import { effectiveChain } from '../routing/chain-list.ts';
+import { routesFor } from '../routing/scope.ts';
+import { RouteTable } from '../routing/table.ts';
+import type { TimerWheel } from '../timer-wheel.ts';
+import { http1Transport } from '../upstream/transport.ts';
+import { compileApps, compileServices, retireServices, type Service } from '../upstream/service.ts';
+import type { ListenerSpec } from './listener-spec.ts';
+import type { SharedStore } from './shared.ts';
+
+/** Which part of the config this process is. */
+export interface Roles {
+  readonly gateways: readonly string[] | 'all';
+  readonly internal: readonly string[] | 'all';
+}
+
+export interface CompileDeps {
+  readonly builtins: Builtins;
+  readonly logger: Logger;
+  readonly registry: Registry;
+  readonly shared: SharedStore;
+  readonly wheel: TimerWheel;
+  readonly roles: Roles;
+}
+
+/** What a listener does with a request. */
+export interface ListenerPlan {
+  readonly spec: ListenerSpec;
+  readonly table: RouteTable<RouteTarget>;
+  /** Answers what no route takes: log, metrics and request id, but no plugin of a route or gateway. */
+  readonly fallback: Chain;
+  readonly trust: Trust;
+  /** Outbound local port: the service, whatever Host says. */
+  readonly fixedHost: string | null;
+}
+
+/** One route of one listener, as the admin API shows it. */
+export interface RouteDescription {
+  readonly listener: string;
+  readonly name: string;
+  readonly hosts: readonly string[];
+  readonly matches: RouteConfig['matches'];
+  readonly action: string;
+  readonly backends: readonly { readonly service: string; readonly subset: string | null; readonly weight: number }[];
+  readonly chain: readonly string[];
+  readonly at: string;
+}
+
+export class Snapshot {
+  readonly revision: number;
+  readonly config: Config;
+  readonly plans: ReadonlyMap<string, ListenerPlan>;
+  readonly specs: readonly ListenerSpec[];
+  readonly chains: ReadonlyMap<string, Chain>;
+  /** As callers see them. */
+  readonly services: ReadonlyMap<string, Service>;
+  /** As their own hops see them, by service name: the local applications. */
+  readonly apps: ReadonlyMap<string, Service>;
+  readonly #targets: ReadonlyMap<string, readonly RouteTarget[]>;
+
+  constructor(parts: SnapshotParts) {
+    this.revision = parts.revision;
+    this.config = parts.config;
+    this.plans = parts.plans;
+    this.specs = [...parts.plans.values()].map((plan) => plan.spec);
+    this.chains = parts.chains;
+    this.services = parts.services;
+    this.apps = parts.apps;
+    this.#targets = parts.targets;
+  }
+
+  describeRoutes(): RouteDescription[] {
+    const described: RouteDescription[] = [];
+    for (const [listener, targets] of this.#targets) {
+      for (const { route, chain } of targets) {
+        const { action } = route;
+        described.push({
+          listener,
+          name: route.name,
+          hosts: route.hosts,
+          matches: route.matches,
+          action: action.kind,
+          backends: action.kind === 'forward' ? action.backends.map(({ service, subset, weight }) => ({ service, subset, weight })) : [],
+          chain: chain.names,
+          at: `${route.at.file}${route.at.line > 0 ? `:${route.at.line}:${route.at.column}` : ''}`,
+        });
+      }
+    }
+    return described;
+  }
+
+  /** Lets go of what `next` does not use; each part closes once its last request is over. */
+  retire(next: Snapshot | null): void {
+    for (const [key, chain] of this.chains) {
+      if (next?.chains.get(key) !== chain) chain.retire();
+    }
+    const mine = [...this.services.values(), ...this.apps.values()];
+    retireServices(mine, next === null ? [] : [...next.services.values(), ...next.apps.values()]);
+  }
+
+  async close(): Promise<void> {
+    this.retire(null);
+  }
+}
+
+interface SnapshotParts {
+  readonly revision: number;
+  readonly config: Config;
+  readonly plans: ReadonlyMap<string, ListenerPlan>;
+  readonly chains: ReadonlyMap<string, Chain>;
+  readonly services: ReadonlyMap<string, Service>;
+  readonly apps: ReadonlyMap<string, Service>;
+  readonly targets: ReadonlyMap<string, readonly RouteTarget[]>;
+}
+
+/** Nothing is half-applied: with any error the snapshot is null and everything that was newly built is gone. */
+export async function compile(
+  config: Config,
+  previous: Snapshot | null,
+  deps: CompileDeps,
+): Promise<{ snapshot: Snapshot | null; problems: Problem[] }> {
+  const specs = specsOf(config, deps.roles);
+  const scopes = specs.map((spec) => scopeOf(config, spec));
+  const { loaded, problems } = await loadPlugins(scopes.flatMap((scope) => scope.uses), deps.builtins);
+  if (problems.some((problem) => problem.severity === 'error')) return { snapshot: null, problems: [...problems] };
+
+  const chains = new ChainSet(previous, deps);
+  try {
+    const serviceDeps = { wheel: deps.wheel, makeTransport: http1Transport(deps.wheel) };
+    const services = compileServices(config.services, previous?.services ?? null, serviceDeps);
+    const apps = new Map(localServices(config, specs).map((service) => [service.name, compileApps(service, previous?.apps.get(service.name) ?? null, serviceDeps)]));
+    const plans = new Map<string, ListenerPlan>();
+    const targets = new Map<string, readonly RouteTarget[]>();
+    for (const scope of scopes) {
+      const { spec } = scope;
+      const reachable = spec.role === 'inbound' ? withLocal(services, apps, spec.owner) : services;
+      const compiled: RouteTarget[] = [];
+      for (const { route, plugins } of scope.routes) {
+        const chain = await chains.get(spec, plugins, loaded);
+        compiled.push({ route, chain, backends: compileBackends(route, reachable), services: reachable });
+      }
+      const table = new RouteTable(compiled.map((value) => ({ route: value.route, value })));
+      const fallback = await chains.get(spec, scope.defaults, loaded);
+      plans.set(spec.key, { spec, table, fallback, trust: compileTrust(spec.clientAddress), fixedHost: spec.fixedService });
+      targets.set(spec.key, compiled);
+    }
+    const revision = (previous?.revision ?? 0) + 1;
+    const snapshot = new Snapshot({ revision, config, plans, chains: chains.used, services, apps, targets });
+    return { snapshot, problems: [...problems] };
+  } catch (error) {
+    chains.discard();
+    const message = error instanceof Error ? error.message : String(error);
+    return { snapshot: null, problems: [...problems, { severity: 'error', place: null, path: '', message }] };
+  }
+}
+
+export function specsOf(config: Config, roles: Roles): ListenerSpec[] {
+  const specs: ListenerSpec[] = [];
+  for (const { name } of config.gateways) {
+    if (roles.gateways === 'all' || roles.gateways.includes(name)) specs.push(...gatewayListeners(config, name));
+  }
+  for (const { name, internal } of config.services) {
+    if (internal === null) continue;
+    if (roles.internal === 'all' || roles.internal.includes(name)) specs.push(...hopListeners(config, name));
+  }
+  return specs;
+}
+
+interface Scope {
+  readonly spec: ListenerSpec;
+  readonly defaults: readonly PluginUse[];
+  readonly routes: readonly { readonly route: RouteConfig; readonly plugins: readonly PluginUse[] }[];
+  readonly uses: readonly PluginUse[];
+}
+
+/** The routes of a listener, each with the plugin list in force. */
+function scopeOf(config: Config, spec: ListenerSpec): Scope {
+  const built = spec.role === 'gateway' ? defaultEdgePlugins(config) : defaultHopPlugins(config, spec.role);
+  const defaults = built.map(({ name, options }): PluginUse => ({ name, written: name, options, at: spec.at, baseDir: '' }));
+  const inherited = effectiveChain(defaults, ownPlugins(config, spec));
+  const routes = routesOf(config, spec).map((route) => ({ route, plugins: effectiveChain(inherited, route.plugins) }));
+  return { spec, defaults, routes, uses: [...new Set([...defaults, ...routes.flatMap((route) => route.plugins)])] };
+}
+
+function routesOf(config: Config, spec: ListenerSpec): readonly RouteConfig[] {
+  const { role, owner } = spec;
+  if (role === 'gateway') return routesFor(config, { role, owner, listener: spec.name });
+  if (role === 'outbound') return routesFor(config, { role, owner, fixedService: spec.fixedService ?? undefined });
+  return routesFor(config, { role, owner });
+}
+
+function ownPlugins(config: Config, spec: ListenerSpec): readonly PluginUse[] {
+  if (spec.role === 'gateway') return config.gateways.find((gateway) => gateway.name === spec.owner)?.plugins ?? [];
+  if (spec.role === 'inbound') return config.services.find((service) => service.name === spec.owner)?.plugins ?? [];
+  return [];
+}
+
+/** The services whose hop this process is. */
+function localServices(config: Config, specs: readonly ListenerSpec[]): ServiceConfig[] {
+  const owners = new Set(specs.filter((spec) => spec.role === 'inbound').map((spec) => spec.owner));
+  return config.services.filter((service) => owners.has(service.name));
+}
+
+function withLocal(services: ReadonlyMap<string, Service>, apps: ReadonlyMap<string, Service>, owner: string): ReadonlyMap<string, Service> {
+  const local = apps.get(owner);
+  return local === undefined ? services : new Map(services).set(owner, local);
+}
+
+/** The chains of one compile: carried over where the list is the same, built where it is new. */
+class ChainSet {
+  readonly used = new Map<string, Chain>();
+  readonly #previous: Snapshot | null;
+  readonly #deps: CompileDeps;
+  readonly #built: Chain[] = [];
+
+  constructor(previous: Snapshot | null, deps: CompileDeps) {
+    this.#previous = previous;
+    this.#deps = deps;
+  }
+
+  async get(spec: ListenerSpec, uses: readonly PluginUse[], loaded: ReadonlyMap<PluginUse, LoadedPlugin>): Promise<Chain> {
+    const plugins = uses.map((use) => loaded.get(use) as LoadedPlugin);
+    const key = chainKey(spec.role, spec.owner, plugins);
+    const known = this.used.get(key);
+    if (known !== undefined) return known;
+    let chain = this.#previous?.chains.get(key);
+    if (chain === undefined) {
+      const owner = {};
+      const { logger, registry, shared } = this.#deps;
+      const info = { role: spec.role, owner: spec.owner };
+      chain = await buildChain(
+        { key, info, plugins },
+        { logger, registry, shared: (name, make, dispose) => shared.use(owner, name, make, dispose) },
+        () => shared.release(owner),
+      );
+      this.#built.push(chain);
+    }
+    this.used.set(key, chain);
+    return chain;
+  }
+
+  discard(): void {
+    for (const chain of this.#built) chain.retire();
+  }
+}
+
+function chainKey(role: Role, owner: string, plugins: readonly LoadedPlugin[]): string {
+  return JSON.stringify([role, owner, plugins.map(({ identity, options }) => [identity, options])]);
+}

@@ -1,0 +1,205 @@
+// Notices that a file of the running config has other content than before, whichever way it came there.
+import { createHash } from 'node:crypto';
+import { type BigIntStats, type FSWatcher, watch as fsWatch } from 'node:fs';
+import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+export interface WatchDeps {
+  /** As `fs.watch` on a directory. */
+  readonly watch?: (directory: string, listener: () => void) => FSWatcher;
+  /** Quiet time after the last event before files are compared. Default 100 ms. */
+  readonly debounceMs?: number;
+  /** Comparison without any event, for file systems that send none. Default 5 s. */
+  readonly pollMs?: number;
+  /** A directory cannot be watched (EMFILE, ENOSPC …): said once per directory; polling covers it meanwhile. */
+  readonly onError?: (error: Error, directory: string) => void;
+}
+
+export interface FileWatch {
+  /**
+   * Watches these files (and directories: their listing) from now on; those known before keep what was seen of them.
+   * A newly named file that changed after `since` (milliseconds since the epoch, when its reader began) is reported.
+   */
+  update(files: readonly string[], since?: number): Promise<void>;
+  /** Compares now. Resolves when changes, if any, have been reported. */
+  check(): Promise<void>;
+  close(): void;
+}
+
+/** What was last seen at a path: `stamp` says cheaply that nothing happened, `content` what was there. */
+interface Sighting {
+  readonly stamp: string;
+  readonly content: string;
+}
+
+/** An endless stream of events in a directory (a log beside the config) delays the comparison no longer than this. */
+const LONGEST_DEBOUNCE_MS = 1000;
+
+/** File times advance with the kernel's tick (at most 10 ms): a file this young may change again under the same stamp. */
+const TRUSTED_AGE_MS = 50;
+
+const CONFIG_FILE = /^[^.].*\.(ya?ml|json|m?[jt]s)$/;
+
+/**
+ * Calls `onChange` with the paths whose content changed.
+ *
+ * `fs.watch` on a file follows the inode and goes deaf when an editor renames a new file into place or Kubernetes swaps its
+ * `..data` link. So the directories are watched, an event only means "compare", and contents decide.
+ */
+export function watchFiles(onChange: (changed: readonly string[]) => void, deps: WatchDeps = {}): FileWatch {
+  return new DirectoryWatch(onChange, deps);
+}
+
+class DirectoryWatch implements FileWatch {
+  readonly #onChange: (changed: readonly string[]) => void;
+  readonly #deps: WatchDeps;
+  readonly #debounceMs: number;
+  /** Bounded by the files that the config names. */
+  readonly #sightings = new Map<string, Sighting>();
+  readonly #watchers = new Map<string, { readonly watcher: FSWatcher; readonly inode: bigint }>();
+  readonly #unwatchable = new Set<string>();
+  readonly #poll: NodeJS.Timeout;
+  #debounce: NodeJS.Timeout | null = null;
+  #firstEventAt = 0;
+  /** Comparisons and updates run one after the other. */
+  #last: Promise<void> = Promise.resolve();
+  #closed = false;
+
+  constructor(onChange: (changed: readonly string[]) => void, deps: WatchDeps) {
+    this.#onChange = onChange;
+    this.#deps = deps;
+    this.#debounceMs = deps.debounceMs ?? 100;
+    this.#poll = setInterval(() => void this.check(), deps.pollMs ?? 5000).unref();
+  }
+
+  update(files: readonly string[], since = Number.POSITIVE_INFINITY): Promise<void> {
+    return this.#enqueue(async () => {
+      const wanted = new Set(files);
+      for (const known of this.#sightings.keys()) if (!wanted.has(known)) this.#sightings.delete(known);
+      await this.#watchDirectories(wanted);
+      for (const file of wanted) {
+        if (this.#sightings.has(file)) continue;
+        const changedAt = await changeTime(file);
+        this.#sightings.set(file, changedAt > since ? { stamp: '', content: '' } : await sight(file));
+        if (changedAt > since) this.#schedule();
+      }
+    });
+  }
+
+  check(): Promise<void> {
+    return this.#enqueue(async () => {
+      const changed: string[] = [];
+      for (const [file, before] of this.#sightings) {
+        const now = await sight(file, before);
+        this.#sightings.set(file, now);
+        if (now.content !== before.content) changed.push(file);
+      }
+      await this.#watchDirectories(new Set(this.#sightings.keys()));
+      if (changed.length > 0 && !this.#closed) this.#onChange(changed);
+    });
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearInterval(this.#poll);
+    if (this.#debounce !== null) clearTimeout(this.#debounce);
+    for (const { watcher } of this.#watchers.values()) watcher.close();
+    this.#watchers.clear();
+  }
+
+  #enqueue(work: () => Promise<void>): Promise<void> {
+    this.#last = this.#last.then(() => (this.#closed ? undefined : work()));
+    return this.#last;
+  }
+
+  #schedule(): void {
+    if (this.#closed) return;
+    const now = performance.now();
+    if (this.#debounce === null) this.#firstEventAt = now;
+    else clearTimeout(this.#debounce);
+    const left = this.#firstEventAt + LONGEST_DEBOUNCE_MS - now;
+    this.#debounce = setTimeout(
+      () => {
+        this.#debounce = null;
+        void this.check();
+      },
+      Math.max(0, Math.min(this.#debounceMs, left)),
+    ).unref();
+  }
+
+  /** Follows the files to where they lie now: a directory that was replaced gets a new watcher. */
+  async #watchDirectories(files: ReadonlySet<string>): Promise<void> {
+    const wanted = new Map<string, bigint>();
+    for (const file of files) {
+      for (const directory of await directoriesOf(file)) {
+        const found = await stats(directory);
+        if (found?.isDirectory()) wanted.set(directory, found.ino);
+      }
+    }
+    if (this.#closed) return;
+    for (const [directory, { watcher, inode }] of this.#watchers) {
+      if (wanted.get(directory) === inode) continue;
+      this.#watchers.delete(directory);
+      watcher.close();
+    }
+    for (const [directory, inode] of wanted) if (!this.#watchers.has(directory)) this.#watchDirectory(directory, inode);
+  }
+
+  #watchDirectory(directory: string, inode: bigint): void {
+    try {
+      const open = this.#deps.watch ?? ((path, listener) => fsWatch(path, { persistent: false }, listener));
+      const watcher = open(directory, () => this.#schedule());
+      this.#watchers.set(directory, { watcher, inode });
+      this.#unwatchable.delete(directory);
+      watcher.on('error', (error) => {
+        if (this.#watchers.get(directory)?.watcher === watcher) this.#watchers.delete(directory);
+        watcher.close();
+        this.#complain(error, directory);
+      });
+    } catch (error) {
+      this.#complain(error as Error, directory);
+    }
+  }
+
+  #complain(error: Error, directory: string): void {
+    if (this.#closed || this.#unwatchable.has(directory)) return;
+    this.#unwatchable.add(directory);
+    this.#deps.onError?.(error, directory);
+  }
+}
+
+async function stats(path: string): Promise<BigIntStats | null> {
+  return stat(path, { bigint: true }).catch(() => null);
+}
+
+/** Milliseconds since the epoch; 0 for a file that is not there. */
+async function changeTime(path: string): Promise<number> {
+  const found = await stats(path);
+  return found === null ? 0 : Number(found.ctimeNs / 1_000n) / 1000;
+}
+
+/** The directory that the path names it in, the one that a link leads to, and itself if it is one. */
+async function directoriesOf(path: string): Promise<readonly string[]> {
+  const target = await realpath(path).catch(() => path);
+  const itself = (await stats(path))?.isDirectory() === true ? [path] : [];
+  return [dirname(path), dirname(target), ...itself];
+}
+
+async function sight(path: string, before?: Sighting): Promise<Sighting> {
+  const found = await stats(path);
+  if (found === null) return { stamp: '', content: 'missing' };
+  const stamp = `${found.dev}:${found.ino}:${found.size}:${found.mtimeNs}:${found.ctimeNs}`;
+  if (before !== undefined && before.stamp === stamp) return before;
+  const settled = Date.now() - Number(found.ctimeNs / 1_000_000n) > TRUSTED_AGE_MS;
+  return { stamp: settled ? stamp : '', content: await contentOf(path, found.isDirectory()) };
+}
+
+/** A directory is its listing of config files: what an editor leaves beside them is not a change. */
+async function contentOf(path: string, isDirectory: boolean): Promise<string> {
+  try {
+    if (isDirectory) return (await readdir(path)).filter((name) => CONFIG_FILE.test(name)).sort().join('/');
+    return createHash('sha256').update(await readFile(path)).digest('hex');
+  } catch (error) {
+    return `unreadable ${(error as NodeJS.ErrnoException).code}`;
+  }
+}

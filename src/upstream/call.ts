@@ -1,0 +1,27 @@
+// The policy record of one request: what the forwarder hands to the upstream stack in `DispatchOptions.call`.
+import type { Timeouts } from '../config/model.ts';
+import type { Attempt } from '../plugin.ts';
+import type { Endpoint } from './endpoint.ts';
+import type { Service } from './service.ts';
+
+export interface Call {
+  readonly service: Service;
+  /** Null: every endpoint of the service. */
+  readonly subset: string | null;
+  readonly timeouts: Timeouts;
+  /**
+   * Milliseconds on the process clock after which no work is started; Infinity: none. Starts as the deadline that came with
+   * the request; the deadline policy lowers it to the request timeout once the request's body is through.
+   */
+  deadlineAt: number;
+  /** One a try, pushed by the balance policy. */
+  readonly attempts: Attempt[];
+  /** Address of the endpoint that the caller's side has chosen (`x-selvedge-endpoint`), or null. */
+  readonly preferred: string | null;
+  /** Endpoints tried so far, the current one last; pushed by the balance policy. */
+  readonly tried: Endpoint[];
+  /** True: the receiver belongs to the mesh (a hop, or the local app), so x-selvedge-* headers go along. */
+  readonly internal: boolean;
+  /** Told when an endpoint is chosen, once a try. */
+  onEndpoint(endpoint: Endpoint): void;
+}

@@ -1,0 +1,195 @@
+// One request and its response: what the handler holds as its controller, and where the exchange stands in its pool.
+import type { DispatchController, DispatchHandler, DispatchOptions, ResponseHeaders } from '../../dispatch.ts';
+import type { WheelTimer } from '../../timer-wheel.ts';
+import type { Connection } from './connection.ts';
+import type { LinkedList } from './linked-list.ts';
+import { bodyMayBeHeld } from './request-head.ts';
+import type { RequestBody } from './request-body.ts';
+import type { Expectation } from './response-parser.ts';
+
+/** Methods that may be sent again though the upstream may have acted on them already (RFC 9110 section 9.2.2). */
+const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'TRACE']);
+
+const NO_HEADERS: ResponseHeaders = Object.freeze({});
+
+/** Who is told that an exchange ends before its response does. */
+export interface ExchangeOwner {
+  /** Frees whatever the exchange holds: its place in a queue, its dial, its connection. */
+  release(exchange: Exchange): void;
+}
+
+export class Exchange implements DispatchController, Expectation {
+  readonly options: DispatchOptions;
+  readonly handler: DispatchHandler;
+  readonly method: string;
+  /** Lower-case. */
+  readonly upgrade: string | null;
+  readonly #owner: ExchangeOwner;
+
+  paused = false;
+  aborted = false;
+  reason: Error | null = null;
+  rawHeaders: string[] | null = null;
+  rawTrailers: string[] | null = null;
+
+  /** The head as it goes to the wire. */
+  head = '';
+  list: LinkedList<Exchange> | null = null;
+  previous: Exchange | null = null;
+  next: Exchange | null = null;
+  /** The connection that is being opened on its account. */
+  dial: Connection | null = null;
+  /** The connection that carries it. */
+  connection: Connection | null = null;
+  /** Present while a streamed body goes up. */
+  body: RequestBody | null = null;
+  /** Waiting for `100 Continue`, but not for ever. */
+  continueTimer: WheelTimer | null = null;
+  /** Body and head were handed to the socket wholly. */
+  requestComplete = false;
+  /** Some byte of it was written. */
+  written = false;
+  /** Some byte of a response has come. */
+  answered = false;
+  /** It was moved to a fresh connection once already. */
+  resent = false;
+  /** Interim responses so far. */
+  interims = 0;
+  finished = false;
+
+  constructor(owner: ExchangeOwner, options: DispatchOptions, handler: DispatchHandler) {
+    this.#owner = owner;
+    this.options = options;
+    this.handler = handler;
+    this.method = options.method;
+    this.upgrade = options.upgrade === null ? null : options.upgrade.toLowerCase();
+  }
+
+  /** The socket may leave HTTP, so it is one that serves nothing else. */
+  get needsOwnConnection(): boolean {
+    return this.upgrade !== null || this.method === 'CONNECT';
+  }
+
+  get holdsBody(): boolean {
+    const { expectContinue, body, contentLength } = this.options;
+    return expectContinue && bodyMayBeHeld(body, contentLength);
+  }
+
+  /** Whether it may go once more after its reused connection died under it. */
+  get mayBeResent(): boolean {
+    if (this.finished || this.answered || this.resent) return false;
+    if (!this.written) return true;
+    const { body } = this.options;
+    return IDEMPOTENT.has(this.method) && (body === null || Buffer.isBuffer(body));
+  }
+
+  pause(): void {
+    if (this.paused || this.finished) return;
+    this.paused = true;
+    this.connection?.pause();
+  }
+
+  resume(): void {
+    if (!this.paused) return;
+    this.paused = false;
+    this.connection?.resume(this);
+  }
+
+  abort(reason: Error): void {
+    if (this.finished) return;
+    this.aborted = true;
+    this.reason = reason;
+    this.fail(reason);
+  }
+
+  /** Ends the exchange without its response being whole. */
+  fail(error: Error): void {
+    if (this.finished) return;
+    this.finished = true;
+    this.#leave();
+    this.#owner.release(this);
+    try {
+      this.handler.onResponseError?.(this, error);
+    } catch (thrown) {
+      warn(thrown);
+    }
+  }
+
+  /** @returns whether the handler wants more right now */
+  start(statusCode: number, rawHeaders: string[], statusMessage: string): boolean {
+    this.rawHeaders = rawHeaders;
+    const headers = this.options.rawOnly ? NO_HEADERS : headersOf(rawHeaders);
+    this.handler.onResponseStart?.(this, statusCode, headers, statusMessage);
+    return !this.paused && !this.finished;
+  }
+
+  /** @returns whether the handler wants more right now */
+  data(chunk: Buffer): boolean {
+    this.handler.onResponseData?.(this, chunk);
+    return !this.paused && !this.finished;
+  }
+
+  end(rawTrailers: string[] | null): void {
+    if (this.finished) return;
+    this.finished = true;
+    this.#leave();
+    this.rawTrailers = rawTrailers;
+    const trailers = this.options.rawOnly || rawTrailers === null ? NO_HEADERS : headersOf(rawTrailers);
+    try {
+      this.handler.onResponseEnd?.(this, trailers);
+    } catch (thrown) {
+      warn(thrown);
+    }
+  }
+
+  /** The handler takes the socket over. */
+  upgraded(statusCode: number, rawHeaders: string[], socket: import('node:net').Socket, rest: Buffer): void {
+    this.finished = true;
+    this.#leave();
+    this.rawHeaders = rawHeaders;
+    if (this.handler.onRequestUpgrade === undefined) {
+      socket.destroy();
+      return;
+    }
+    try {
+      this.handler.onRequestUpgrade(this, statusCode, headersOf(rawHeaders), socket, rest);
+    } catch (thrown) {
+      socket.destroy();
+      warn(thrown);
+    }
+  }
+
+  /** Back to where it was before it was sent. */
+  rewind(): void {
+    this.#leave();
+    this.resent = true;
+    this.written = false;
+    this.requestComplete = false;
+    this.connection = null;
+  }
+
+  #leave(): void {
+    this.continueTimer?.cancel();
+    this.continueTimer = null;
+    this.body?.stop();
+    this.body = null;
+  }
+}
+
+/** By lower-case name; repeated ones as a list. Without prototype: `__proto__` is a name like any other. */
+function headersOf(lines: readonly string[]): ResponseHeaders {
+  const headers: ResponseHeaders = Object.create(null);
+  for (let i = 0; i < lines.length; i += 2) {
+    const name = lines[i].toLowerCase();
+    const present = headers[name];
+    if (present === undefined) headers[name] = lines[i + 1];
+    else if (typeof present === 'string') headers[name] = [present, lines[i + 1]];
+    else present.push(lines[i + 1]);
+  }
+  return headers;
+}
+
+/** A handler that throws when it has already been told the end cannot be told again, but must not end the process. */
+function warn(thrown: unknown): void {
+  process.emitWarning(thrown instanceof Error ? thrown : String(thrown));
+}

@@ -1,0 +1,49 @@
+// A list whose members carry their own links, so that any of them leaves in constant time.
+
+export interface Member<T> {
+  /** Owned by the list. */
+  list: LinkedList<T & Member<T>> | null;
+  previous: T | null;
+  next: T | null;
+}
+
+export class LinkedList<T extends Member<T>> {
+  size = 0;
+  first: T | null = null;
+  last: T | null = null;
+
+  push(member: T): void {
+    member.list = this as unknown as LinkedList<T & Member<T>>;
+    member.previous = this.last;
+    member.next = null;
+    if (this.last === null) this.first = member;
+    else this.last.next = member;
+    this.last = member;
+    this.size += 1;
+  }
+
+  /** Does nothing when it is in no list, or in another. */
+  remove(member: T): void {
+    if ((member.list as unknown) !== this) return;
+    if (member.previous === null) this.first = member.next;
+    else member.previous.next = member.next;
+    if (member.next === null) this.last = member.previous;
+    else member.next.previous = member.previous;
+    member.list = null;
+    member.previous = null;
+    member.next = null;
+    this.size -= 1;
+  }
+
+  shift(): T | null {
+    const { first } = this;
+    if (first !== null) this.remove(first);
+    return first;
+  }
+
+  pop(): T | null {
+    const { last } = this;
+    if (last !== null) this.remove(last);
+    return last;
+  }
+}

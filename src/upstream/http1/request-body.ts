@@ -1,0 +1,159 @@
+// Sends a streamed request body, no faster than the upstream takes it and no byte more or less than was declared.
+import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
+import { allowedAsTrailer, FIELD_CONTENT, TOKEN } from './grammar.ts';
+import { TransportError } from './transport-error.ts';
+
+/** Who is told how the sending went. */
+export interface BodyOwner {
+  /** Everything was handed to the socket. */
+  bodySent(): void;
+  /** The body cannot be completed, so neither can the request. */
+  bodyFailed(error: Error): void;
+}
+
+/** Its closures are per streamed body: that is what the stream's events take. */
+export class RequestBody {
+  readonly #stream: Readable;
+  readonly #socket: Socket;
+  readonly #owner: BodyOwner;
+  /** Null: chunked. */
+  readonly #declared: number | null;
+  #sent = 0;
+  #complete = false;
+  #stopped = false;
+
+  /** @param declared - Content-Length; null: chunked */
+  constructor(stream: Readable, declared: number | null, socket: Socket, owner: BodyOwner) {
+    this.#stream = stream;
+    this.#declared = declared;
+    this.#socket = socket;
+    this.#owner = owner;
+  }
+
+  start(): void {
+    const stream = this.#stream;
+    if (stream.destroyed || stream.readableEnded) {
+      this.#fail(stream.errored ?? clientAborted('it was read or destroyed before it could be sent'));
+      return;
+    }
+    stream.on('data', this.#onData);
+    stream.on('end', this.#onEnd);
+    stream.on('error', this.#onError);
+    stream.on('close', this.#onClose);
+    if (this.#declared === 0) this.#completed();
+    stream.resume();
+  }
+
+  /** Leaves the stream to its owner, unread from here. */
+  stop(): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    const stream = this.#stream;
+    stream.off('data', this.#onData);
+    stream.off('end', this.#onEnd);
+    stream.off('error', this.#onError);
+    stream.off('close', this.#onClose);
+    if (!stream.readableEnded) {
+      stream.pause();
+      // An error of a stream that nobody listens to any more would end the process.
+      if (stream.listenerCount('error') === 0) stream.on('error', ignore);
+    }
+  }
+
+  /** The socket takes more. */
+  drained(): void {
+    if (!this.#stopped) this.#stream.resume();
+  }
+
+  #fail(error: Error): void {
+    this.stop();
+    this.#owner.bodyFailed(error);
+  }
+
+  #completed(): void {
+    this.#complete = true;
+    this.#owner.bodySent();
+  }
+
+  readonly #onData = (data: Buffer | string): void => {
+    if (typeof data !== 'string' && !(data instanceof Uint8Array)) {
+      this.#fail(new TypeError('a request body consists of bytes'));
+      return;
+    }
+    const chunk = typeof data === 'string' ? Buffer.from(data) : data;
+    if (chunk.length === 0) return;
+    const first = this.#sent === 0;
+    this.#sent += chunk.length;
+    if (this.#declared === null) this.#writeChunk(chunk, first);
+    else if (this.#sent > this.#declared) this.#fail(wrongLength(this.#declared));
+    else {
+      this.#write(chunk);
+      if (this.#sent === this.#declared) this.#completed();
+    }
+  };
+
+  #writeChunk(chunk: Uint8Array, first: boolean): void {
+    this.#socket.cork();
+    this.#socket.write(`${first ? '' : '\r\n'}${chunk.length.toString(16)}\r\n`, 'latin1');
+    this.#write(chunk);
+    this.#socket.uncork();
+  }
+
+  #write(chunk: Uint8Array): void {
+    if (!this.#socket.write(chunk)) this.#stream.pause();
+  }
+
+  readonly #onEnd = (): void => {
+    if (this.#complete) {
+      this.stop();
+      return;
+    }
+    if (this.#declared !== null) {
+      this.#fail(wrongLength(this.#declared));
+      return;
+    }
+    const trailers = (this.#stream as Partial<IncomingMessage>).rawTrailers;
+    this.#socket.write(`${this.#sent === 0 ? '' : '\r\n'}0\r\n${trailers === undefined ? '' : trailerLines(trailers)}\r\n`, 'latin1');
+    this.stop();
+    this.#completed();
+  };
+
+  readonly #onError = (error: Error): void => {
+    if (this.#complete) this.stop();
+    else this.#fail((error as { code?: string }).code?.startsWith('SLV_') ? error : clientAborted(error.message, error));
+  };
+
+  readonly #onClose = (): void => {
+    if (this.#complete) this.stop();
+    else this.#fail(clientAborted('it was closed before its end'));
+  };
+}
+
+function ignore(): void {}
+
+function trailerLines(rawTrailers: readonly string[]): string {
+  let lines = '';
+  for (let i = 0; i < rawTrailers.length; i += 2) {
+    const name = rawTrailers[i];
+    const value = rawTrailers[i + 1];
+    if (allowedAsTrailer(name) && consistsOf(TOKEN, name) && consistsOf(FIELD_CONTENT, value)) lines += `${name}: ${value}\r\n`;
+  }
+  return lines;
+}
+
+function consistsOf(octets: Uint8Array, text: string): boolean {
+  for (let i = 0; i < text.length; i++) {
+    if (octets[text.charCodeAt(i)] !== 1) return false;
+  }
+  return true;
+}
+
+function wrongLength(declared: number): TransportError {
+  return new TransportError('SLV_BAD_REQUEST', `the request body does not have the ${declared} bytes that were declared`);
+}
+
+function clientAborted(what: string, cause?: Error): TransportError {
+  return new TransportError('SLV_CLIENT_ABORTED', `the request body was not completed: ${what}`, { cause });
+}

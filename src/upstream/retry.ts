@@ -1,0 +1,163 @@
+// Wraps balance, so that a second try finds another endpoint: the one retry that is safe for every request.
+
+import type { Duplex } from 'node:stream';
+import { Readable } from 'node:stream';
+import type {
+  Dispatch,
+  DispatchController,
+  DispatchHandler,
+  DispatchOptions,
+  Interceptor,
+  ResponseHeaders,
+} from '../dispatch.ts';
+import { TRANSPORT_CODES } from '../dispatch.ts';
+import { WheelEntry } from '../timer-wheel.ts';
+import type { Call } from './call.ts';
+
+const RETRIES = 1;
+const BACKOFF_MS = 25;
+const MAX_BACKOFF_MS = 250;
+
+/** Failures to reach an endpoint, and losing the race against a connection or pool that closes. A full pool is a limit, not a fault. */
+const RETRIABLE: ReadonlySet<unknown> = new Set([
+  TRANSPORT_CODES.connectRefused,
+  TRANSPORT_CODES.connectTimeout,
+  TRANSPORT_CODES.unreachable,
+  TRANSPORT_CODES.dns,
+  TRANSPORT_CODES.tls,
+  TRANSPORT_CODES.reset,
+]);
+
+/** RFC 9110 section 9.2.2. */
+const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
+
+/**
+ * Tries once more where the request cannot have been acted on: no byte of it reached the wire (`error.unsent`), nothing of
+ * its body was read, and the service's retry budget allows it. Otherwise the original error goes through.
+ *
+ * Beside that, once and at no cost: a request that died on a reused connection before any response byte (`error.reused`) goes
+ * again at once where it is idempotent or unsent. The upstream had most likely just closed that connection as idle.
+ */
+export const retry: Interceptor = (dispatch) => (options, handler) => {
+  const { service } = options.call as Call;
+  service.retryBudget.deposit(service.wheel.now());
+  return dispatch(options, new Retry(dispatch, options, handler));
+};
+
+/** Between two tries it stands in for the transport's controller, so that a client that leaves is noticed then too. */
+class Retry extends WheelEntry implements DispatchHandler, DispatchController {
+  readonly #dispatch: Dispatch;
+  readonly #options: DispatchOptions;
+  readonly #handler: DispatchHandler;
+  #context: unknown = null;
+  #retries = 0;
+  #wentAgain = false;
+  #goesAgain = false;
+  #responded = false;
+  paused = false;
+  aborted = false;
+  reason: Error | null = null;
+  rawHeaders: string[] | null = null;
+  rawTrailers: string[] | null = null;
+
+  constructor(dispatch: Dispatch, options: DispatchOptions, handler: DispatchHandler) {
+    super();
+    this.#dispatch = dispatch;
+    this.#options = options;
+    this.#handler = handler;
+  }
+
+  onRequestStart(controller: DispatchController, context: unknown): void {
+    this.#context = context;
+    this.#handler.onRequestStart?.(controller, context);
+  }
+
+  onRequestUpgrade(
+    controller: DispatchController,
+    statusCode: number,
+    headers: ResponseHeaders,
+    socket: Duplex,
+    head?: Buffer,
+  ): void {
+    this.#responded = true;
+    this.#handler.onRequestUpgrade?.(controller, statusCode, headers, socket, head);
+  }
+
+  onResponseStart(
+    controller: DispatchController,
+    statusCode: number,
+    headers: ResponseHeaders,
+    statusMessage?: string,
+  ): void {
+    this.#responded = true;
+    this.#handler.onResponseStart?.(controller, statusCode, headers, statusMessage);
+  }
+
+  onResponseData(controller: DispatchController, chunk: Buffer): void {
+    this.#handler.onResponseData?.(controller, chunk);
+  }
+
+  onResponseEnd(controller: DispatchController, trailers: ResponseHeaders): void {
+    this.#handler.onResponseEnd?.(controller, trailers);
+  }
+
+  onResponseError(controller: DispatchController | null, error: Error): void {
+    const failure = error as Failure;
+    const repeatable = !this.#responded && controller?.aborted !== true && isUntouched(this.#options.body);
+    if (repeatable && !this.#wentAgain && this.#diedOfAge(failure)) {
+      this.#wentAgain = true;
+      this.#standIn();
+      this.#goesAgain = true;
+      process.nextTick(goAgain, this);
+      return;
+    }
+    const delayMs = repeatable ? this.#backoff(failure) : null;
+    if (delayMs === null) {
+      this.#handler.onResponseError?.(controller, error);
+      return;
+    }
+    this.#standIn();
+    (this.#options.call as Call).service.wheel.schedule(this, delayMs);
+  }
+
+  #diedOfAge({ reused, unsent }: Failure): boolean {
+    return reused === true && (unsent === true || IDEMPOTENT.has(this.#options.method));
+  }
+
+  /** Milliseconds to wait before the next try; null: there is none. */
+  #backoff({ code, unsent }: Failure): number | null {
+    if (this.#retries === RETRIES || unsent !== true || !RETRIABLE.has(code)) return null;
+    const { service, deadlineAt } = this.#options.call as Call;
+    const now = service.wheel.now();
+    const ceiling = Math.min(MAX_BACKOFF_MS, (2 ** (this.#retries + 1) - 1) * BACKOFF_MS);
+    const delayMs = service.random() * ceiling;
+    if (now + delayMs >= deadlineAt || !service.retryBudget.withdraw(now)) return null;
+    this.#retries += 1;
+    return delayMs;
+  }
+
+  override onTimer(): void {
+    this.#dispatch(this.#options, this);
+  }
+
+  pause(): void {
+    this.paused = true;
+  }
+
+  resume(): void {
+    this.paused = false;
+  }
+
+  abort(reason: Error): void {
+    if (this.aborted || this.waitingOn === null) return;
+    this.aborted = true;
+    this.reason = reason;
+    this.cancel();
+    this.#handler.onResponseError?.(this, reason);
+  }
+}
+
+function isUntouched(body: DispatchOptions['body']): boolean {
+  if (!(body instanceof Readable)) return true;
+  return !body.readableDidRead && !body.readableEnded && !body.destroyed;
+}
