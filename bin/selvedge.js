@@ -38,7 +38,7 @@ function pinnedNode() {
 }
 
 function replaceProcess(node) {
-  const args = [...process.execArgv, fileURLToPath(import.meta.url), ...process.argv.slice(2)];
+  const args = [fileURLToPath(import.meta.url), ...process.argv.slice(2)];
   const env = { ...process.env, [MARK]: node };
   if (typeof process.execve === 'function') process.execve(node, [node, ...args], env);
 

@@ -18,15 +18,13 @@ const orders: readonly Order[] = [
 function call(outbound: string, service: string, path: string, requestId: string): Promise<unknown> {
   const headers = { host: service, 'x-request-id': requestId };
   return new Promise((resolve, reject) => {
-    get(new URL(path, outbound), { headers, timeout: 5_000 }, (response) => {
+    const request = get(new URL(path, outbound), { headers, timeout: 5_000 }, (response) => {
       if (response.statusCode === 200) return resolve(json(response));
       response.resume();
       reject(new Error(`${service} answered ${response.statusCode}`));
-    })
-      .on('timeout', function () {
-        this.destroy(new Error(`${service} did not answer`));
-      })
-      .on('error', reject);
+    });
+    request.on('timeout', () => request.destroy(new Error(`${service} did not answer`)));
+    request.on('error', reject);
   });
 }
 

@@ -62,8 +62,8 @@ export interface Selvedge {
    * everything. `graceMs` (default 0) keeps serving for that long first, for a load balancer to notice `/readyz`.
    */
   close(options?: CloseOptions): Promise<void>;
-  /** Reads the config again. A config that is wrong is not applied, and the running one stays whole; never rejects for that. */
-  reload(): Promise<ReloadOutcome>;
+  /** Reads the config again; `reason` is for the log. A config that is wrong is not applied, and the running one stays whole; never rejects for that. */
+  reload(reason?: string): Promise<ReloadOutcome>;
   /** Every listener by its key (`gateway/public/http`, `inbound/orders`) with the address it is bound to. */
   addresses(): Readonly<Record<string, Address>>;
   /** Null without an admin server. */
@@ -94,8 +94,8 @@ export async function createSelvedge(options: SelvedgeOptions): Promise<Selvedge
   });
   return {
     start: () => runtime.start(),
-    close: (closing) => runtime.close({ graceMs: 0, ...closing }),
-    reload: () => runtime.reload('asked'),
+    close: (closing) => runtime.close(closing),
+    reload: (reason = 'asked') => runtime.reload(reason),
     addresses: () => runtime.addresses(),
     adminAddress: () => runtime.adminAddress(),
     get status() {

@@ -6,9 +6,7 @@ import type { Registry } from 'prom-client';
 import type { Static, TSchema } from 'typebox';
 import type { Interceptor } from './dispatch.ts';
 
-export type { Code, ErrorFacts } from './errors.ts';
-export { SelvedgeError } from './errors.ts';
-export { parseDurationMs, parseRate, parseShare, parseSizeBytes, UNIT_PATTERNS } from './units.ts';
+export { Counter, Gauge, Histogram } from 'prom-client';
 export { Type } from 'typebox';
 export type {
   Dispatch,
@@ -18,6 +16,9 @@ export type {
   Interceptor,
   ResponseHeaders,
 } from './dispatch.ts';
+export type { Code, ErrorFacts } from './errors.ts';
+export { SelvedgeError } from './errors.ts';
+export { parseDurationMs, parseRate, parseShare, parseSizeBytes, UNIT_PATTERNS } from './units.ts';
 
 /** Which side of the mesh a listener stands on. */
 export type Role = 'gateway' | 'inbound' | 'outbound';
@@ -159,7 +160,8 @@ export interface PluginDescription<S extends TSchema> {
 }
 
 /** Built-in plugins by name; each is imported when the first config names it. */
-export type Builtins = ReadonlyMap<string, () => Promise<{ readonly default: SelvedgePlugin<never> }>>;
+export type Builtins = ReadonlyMap<string, Builtin>;
+export type Builtin = () => Promise<{ readonly default: SelvedgePlugin<never> }>;
 
 /** Key under which the description lies in the plugin's function. */
 export const DESCRIPTION: unique symbol = Symbol.for('selvedge.plugin') as never;

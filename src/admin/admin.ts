@@ -1,4 +1,5 @@
 // What operators and orchestrators ask a running Selvedge: is it alive, is it ready, what does it run.
+import type { AddressInfo } from 'node:net';
 import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { Admin } from '../config/model.ts';
@@ -36,7 +37,7 @@ export async function openAdmin(admin: Admin, runtime: Inspected, registry: Regi
     await app.close();
     throw error;
   }
-  const [{ address, port }] = app.addresses();
+  const { address, port } = app.server.address() as AddressInfo;
   return { address: () => ({ host: address, port }), close: () => app.close() };
 }
 

@@ -17,8 +17,8 @@ export async function serve(options: Pick<SelvedgeOptions, 'config' | 'roles'>, 
     const selvedge = await createSelvedge({ ...options, logger: log.logger, registry, env: io.env, cwd: io.cwd });
     const stop = untilStopped(
       {
-        close: ({ grace }) => selvedge.close(grace ? { graceMs: undefined } : { graceMs: 0 }),
-        reload: () => selvedge.reload(),
+        close: ({ grace }) => selvedge.close({ graceMs: grace ? 'config' : 0 }),
+        reload: (reason) => selvedge.reload(reason),
       },
       { log, registry },
     );

@@ -1,5 +1,6 @@
 // The merged config as plain values for validation and resolving, and beside it where each of them was written.
 import type { Place } from './model.ts';
+import type { Problem } from './problem.ts';
 import type { Source, Tree } from './tree.ts';
 
 /** Where one value of the config comes from. */
@@ -20,6 +21,12 @@ interface Container {
 /** Knows the origin of every value that a user wrote; what defaults filled in has none. */
 export class Origins {
   readonly #containers = new WeakMap<object, Container>();
+  readonly #faults: Problem[] = [];
+
+  /** References that could not be filled, by now with their paths. */
+  get faults(): readonly Problem[] {
+    return this.#faults;
+  }
 
   /** Of a map or list; undefined for one that a default brought in. */
   of(container: object): Origin | undefined {
@@ -61,6 +68,7 @@ export class Origins {
 
   #build(tree: Tree, path: string, keyPlace: Place, part: Part): { value: unknown; origin: Origin } {
     const origin: Origin = { ...tree.source, path, keyPlace };
+    for (const message of origin.faults) this.#faults.push({ severity: 'error', place: origin.place, path, message });
     if (tree.kind === 'leaf') return { value: tree.value, origin };
     if (tree.kind === 'list') {
       const built = tree.items.map((item, index) => this.#build(item, `${path}[${index}]`, item.source.place, part));
@@ -85,6 +93,7 @@ export class Origins {
 type Part = 'config' | 'named' | 'options';
 
 function partBelow(part: Part, path: string, name: string): Part {
+  if (part === 'named') return 'config';
   if (part === 'options' || (name === 'plugins' && path !== '')) return 'options';
   return path === '' && (name === 'gateways' || name === 'services') ? 'named' : 'config';
 }

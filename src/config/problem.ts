@@ -12,10 +12,15 @@ export interface Problem {
   readonly message: string;
 }
 
+/** `config/shop.yaml:41:11`, or the file alone where the line is unknown. */
+export function formatPlace({ file, line, column }: Place): string {
+  return line > 0 ? `${file}:${line}:${column}` : file;
+}
+
 /** `config/shop.yaml:41:11 routes[3].to[0].service: no service "ordrs" (did you mean "orders"?)`. */
 export function formatProblem(problem: Problem): string {
   const { place, path, message } = problem;
-  const at = place === null ? '' : place.line > 0 ? `${place.file}:${place.line}:${place.column} ` : `${place.file} `;
+  const at = place === null ? '' : `${formatPlace(place)} `;
   const what = path === '' ? '' : `${path}: `;
   const warning = problem.severity === 'warning' ? 'warning: ' : '';
   return `${at}${warning}${what}${message}`;

@@ -59,7 +59,7 @@ async function readFiles(paths: readonly string[], cwd: string, context: Omit<Su
     const result = await readOne(path, cwd, context);
     trees.push(...result.trees);
     problems.push(...result.problems);
-    incomplete ||= result.problems.length > 0;
+    incomplete ||= result.trees.length === 0 && result.problems.length > 0;
     if (result.trees.length === 0 && result.problems.length === 0) {
       empty.push({ severity: 'warning', place: wholeFile(sourceFile(path, cwd)), path: '', message: 'is empty' });
     }

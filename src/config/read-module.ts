@@ -22,29 +22,27 @@ export async function readModule(path: string, file: SourceFile, context: Omit<S
 
 /** Values keep the file as their place; strings may hold references as in YAML. */
 export function readObject(config: unknown, file: SourceFile, context: Omit<SubstitutionContext, 'dir'>): ReadResult {
-  const problems: Problem[] = [];
   const place = wholeFile(file);
-  const plain: Source = { place, file, variables: [], secret: false };
+  const plain: Source = { place, file, variables: [], secret: false, faults: [] };
 
-  const read = (value: unknown, path: string, depth: number): Tree => {
+  const read = (value: unknown, depth: number): Tree => {
     if (depth > MAX_DEPTH) throw new RangeError(`nested more than ${MAX_DEPTH} deep`);
-    if (Array.isArray(value)) return { kind: 'list', items: value.map((item, index) => read(item, `${path}[${index}]`, depth + 1)), source: plain };
+    if (Array.isArray(value)) return { kind: 'list', items: value.map((item) => read(item, depth + 1)), source: plain };
     if (isPlainObject(value)) {
       const entries = new Map<string, Entry>();
       for (const [name, inner] of Object.entries(value)) {
         if (inner === undefined) continue;
-        entries.set(name, { keyPlace: place, value: read(inner, path === '' ? name : `${path}.${name}`, depth + 1) });
+        entries.set(name, { keyPlace: place, value: read(inner, depth + 1) });
       }
       return { kind: 'dict', entries, source: plain };
     }
     if (typeof value !== 'string') return { kind: 'leaf', value, source: plain };
-    const { text, variables, secret, problems: found } = substitute(value, { ...context, dir: file.dir });
-    for (const message of found) problems.push({ severity: 'error', place, path, message });
-    return { kind: 'leaf', value: text, source: { ...plain, variables, secret } };
+    const { text, variables, secret, problems } = substitute(value, { ...context, dir: file.dir });
+    return { kind: 'leaf', value: text, source: { ...plain, variables, secret, faults: problems } };
   };
 
   try {
-    return { trees: [read(config, '', 0)], problems };
+    return { trees: [read(config, 0)], problems: [] };
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     return { trees: [], problems: [problem(file, error.message)] };

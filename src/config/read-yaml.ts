@@ -53,7 +53,7 @@ export function readYaml(text: string, file: SourceFile, context: Omit<Substitut
     const tree = reader.document(document);
     if (tree !== null) trees.push(tree);
   }
-  return { trees, problems };
+  return { trees: reader.refused ? [] : trees, problems };
 }
 
 function syntaxMessage(code: string, message: string, isJson: boolean): string {
@@ -70,6 +70,8 @@ class TreeReader {
   readonly #report: (at: Place, message: string) => void;
   #aliased = 0;
   #inAlias = 0;
+  /** A document could not be taken whole. */
+  refused = false;
 
   constructor(file: SourceFile, context: SubstitutionContext, place: (offset: number) => Place, report: (at: Place, message: string) => void) {
     this.#file = file;
@@ -87,6 +89,7 @@ class TreeReader {
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       this.#report(error.at, error.message);
+      this.refused = true;
       return null;
     }
   }
@@ -115,8 +118,7 @@ class TreeReader {
   #scalar(value: unknown, at: Place): Tree {
     if (typeof value !== 'string') return { kind: 'leaf', value, source: this.#source(at) };
     const { text, variables, secret, problems } = substitute(showReferences(value), this.#context);
-    for (const message of problems) this.#report(at, message);
-    return { kind: 'leaf', value: text, source: { place: at, file: this.#file, variables, secret } };
+    return { kind: 'leaf', value: text, source: { place: at, file: this.#file, variables, secret, faults: problems } };
   }
 
   #entries(map: YAMLMap, document: Document, depth: number): Map<string, Entry> {
@@ -141,7 +143,7 @@ class TreeReader {
   }
 
   #source(place: Place): Source {
-    return { place, file: this.#file, variables: [], secret: false };
+    return { place, file: this.#file, variables: [], secret: false, faults: [] };
   }
 }
 

@@ -16,6 +16,8 @@ export interface Source {
   readonly variables: readonly string[];
   /** The value contains a file's content or a variable whose name says that it is secret: never shown. */
   readonly secret: boolean;
+  /** What is wrong with its `${…}` references. */
+  readonly faults: readonly string[];
 }
 
 export interface Leaf {

@@ -31,7 +31,7 @@ export function applyToRequest(changes: HeaderChanges, headers: Record<string, s
   for (const name of changes.remove) delete headers[name];
   for (const name in changes.set) headers[name] = changes.set[name];
   for (const name in changes.add) {
-    const before = headers[name];
+    const before = Object.hasOwn(headers, name) ? headers[name] : undefined;
     const value = changes.add[name];
     if (before === undefined) headers[name] = value;
     // One Cookie line at most: RFC 6265 section 5.4.
@@ -73,27 +73,34 @@ export function headerChangeProblems(
   side: 'request' | 'response',
 ): { path: string; message: string }[] {
   const problems: { path: string; message: string }[] = [];
-  const checkName = (path: string, name: string, may: { host: boolean }): void => {
+  const checkName = (path: string, name: string): void => {
     const lower = name.toLowerCase();
     if (!FIELD_NAME.test(name)) problems.push({ path, message: `"${name}" is not a header name` });
-    else if (FRAMING.has(lower)) problems.push({ path, message: `"${lower}" belongs to the connection and is set by Selvedge` });
-    else if (lower === 'host' && side === 'request' && !may.host) {
-      problems.push({ path, message: 'a request has exactly one "host": use set, or rewrite.host in the route' });
+    else if (FRAMING.has(lower))
+      problems.push({ path, message: `"${lower}" belongs to the connection and is set by Selvedge` });
+    else if (lower === 'host' && side === 'request') {
+      problems.push({ path, message: '"host" is set by Selvedge: use rewrite.host in the route' });
     }
   };
-  for (const [kind, values] of [['set', set], ['add', add]] as const) {
+  for (const [kind, values] of [
+    ['set', set],
+    ['add', add],
+  ] as const) {
     const seen = new Set<string>();
     for (const [name, value] of Object.entries(values)) {
       const path = `${kind}.${name}`;
-      checkName(path, name, { host: kind === 'set' });
+      checkName(path, name);
       if (!FIELD_VALUE.test(value)) {
-        problems.push({ path, message: 'a header value has no line breaks, control characters, characters above latin1 or space around it' });
+        problems.push({
+          path,
+          message: 'a header value has no line breaks, control characters, characters above latin1 or space around it',
+        });
       }
       if (seen.has(name.toLowerCase())) problems.push({ path, message: `"${name.toLowerCase()}" stands here twice` });
       seen.add(name.toLowerCase());
     }
   }
-  remove.forEach((name, index) => checkName(`remove[${index}]`, name, { host: false }));
+  for (const [index, name] of remove.entries()) checkName(`remove[${index}]`, name);
   return problems;
 }
 

@@ -13,7 +13,10 @@ const ValueMatch = Type.Union(
     Type.Object({ prefix: Type.String() }),
     Type.Object({ regex: Type.String() }),
   ],
-  { description: 'What it must be: exactly this text, or { prefix }, or { regex } (RE2, the whole value). Default: anything.' },
+  {
+    description:
+      'What it must be: exactly this text, or { prefix }, or { regex } (RE2, the whole value). Default: anything.',
+  },
 );
 
 const Sticky = Type.Union(
@@ -23,18 +26,28 @@ const Sticky = Type.Union(
     Type.Object({ cookie: Type.String() }),
     Type.Object({ claim: Type.String() }),
   ],
-  { description: 'What keeps a client on its side of the share. A request without that header, cookie or claim goes by client address. Default: clientAddress.' },
+  {
+    description:
+      'What keeps a client on its side of the share. A request without that header, cookie or claim goes by client address. Default: clientAddress.',
+  },
 );
 
 const Rule = Type.Object({
   header: Type.Optional(Type.String({ description: 'Request header to look at.' })),
   cookie: Type.Optional(Type.String({ description: 'Cookie to look at.' })),
   claim: Type.Optional(
-    Type.String({ description: 'Claim of `request.user`, set by the plugin that verified it; dots lead inside (`realm.group`); of a list, any element.' }),
+    Type.String({
+      description:
+        'Claim of `request.user`, set by the plugin that verified it; dots lead inside (`realm.group`); of a list, any element.',
+    }),
   ),
   value: Type.Optional(ValueMatch),
   share: Type.Optional(
-    Type.String({ pattern: UNIT_PATTERNS.share, description: 'Share of the matching requests, like 20%; the others go on to the next rule. Default: all.' }),
+    Type.String({
+      pattern: UNIT_PATTERNS.share,
+      patternErrorMessage: 'must be a share such as 20%',
+      description: 'Share of the matching requests, like 20%; the others go on to the next rule. Default: all.',
+    }),
   ),
   sticky: Type.Optional(Sticky),
   to: Type.Object(
@@ -50,11 +63,18 @@ export default definePlugin(
   {
     name: 'header-routing',
     options: Type.Object({
-      rules: Type.Array(Rule, { minItems: 1, description: 'The first rule that applies decides; when none does, the route itself.' }),
+      rules: Type.Array(Rule, {
+        minItems: 1,
+        description: 'The first rule that applies decides; when none does, the route itself.',
+      }),
     }),
     check: ({ rules }) => rules.flatMap(ruleProblems),
     references: ({ rules }) =>
-      rules.map(({ to }, index) => ({ service: to.service ?? null, subset: to.subset ?? null, path: `rules[${index}].to` })),
+      rules.map(({ to }, index) => ({
+        service: to.service ?? null,
+        subset: to.subset ?? null,
+        path: `rules[${index}].to`,
+      })),
   },
   async (app, options) => {
     const rules = options.rules.map(compile);
@@ -99,7 +119,9 @@ function reader({ header, cookie, claim }: { header?: string; cookie?: string; c
 function headerReader(name: string): Read {
   return (request) => {
     const value = request.headers[name];
-    return value === undefined ? null : Array.isArray(value) ? value.join(', ') : value;
+    if (typeof value === 'string') return value;
+    // A name such as `constructor` finds something inherited that is no header.
+    return Array.isArray(value) ? value.join(', ') : null;
   };
 }
 
@@ -114,7 +136,9 @@ function claimReader(claim: string): Read {
 }
 
 function own(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null && Object.hasOwn(value, name) ? (value as Record<string, unknown>)[name] : undefined;
+  return typeof value === 'object' && value !== null && Object.hasOwn(value, name)
+    ? (value as Record<string, unknown>)[name]
+    : undefined;
 }
 
 function texts(value: unknown): string | readonly string[] | null {
@@ -146,16 +170,24 @@ function ruleProblems({ header, cookie, claim, value, share, sticky, to }: Rule,
   const at = `rules[${index}]`;
   const sources = [header, cookie, claim].filter((source) => source !== undefined).length;
   if (sources > 1) problems.push({ path: at, message: 'looks at one of header, cookie and claim, not at several' });
-  if (sources === 0 && value !== undefined) problems.push({ path: `${at}.value`, message: 'needs a header, cookie or claim to compare with' });
-  if (sources === 0 && share === undefined) problems.push({ path: at, message: 'needs a header, cookie, claim or share: as it is, it takes every request' });
-  if (to.service === undefined && to.subset === undefined) problems.push({ path: `${at}.to`, message: 'names neither a service nor a subset' });
-  if (share !== undefined && parseShare(share) === null) problems.push({ path: `${at}.share`, message: `"${share}" is more than 100%` });
-  if (sticky !== undefined && share === undefined) problems.push({ path: `${at}.sticky`, message: 'has a meaning only together with share' });
+  if (sources === 0 && value !== undefined)
+    problems.push({ path: `${at}.value`, message: 'needs a header, cookie or claim to compare with' });
+  if (sources === 0 && share === undefined)
+    problems.push({ path: at, message: 'needs a header, cookie, claim or share: as it is, it takes every request' });
+  if (to.service === undefined && to.subset === undefined)
+    problems.push({ path: `${at}.to`, message: 'names neither a service nor a subset' });
+  if (share !== undefined && parseShare(share) === null)
+    problems.push({ path: `${at}.share`, message: `"${share}" is more than 100%` });
+  if (sticky !== undefined && share === undefined)
+    problems.push({ path: `${at}.sticky`, message: 'has a meaning only together with share' });
   if (typeof value === 'object' && 'regex' in value) {
     try {
       RE2JS.compile(value.regex);
     } catch (error) {
-      problems.push({ path: `${at}.value.regex`, message: `is not a regular expression of RE2: ${(error as Error).message}` });
+      problems.push({
+        path: `${at}.value.regex`,
+        message: `is not a regular expression of RE2: ${(error as Error).message}`,
+      });
     }
   }
   return problems;

@@ -1,7 +1,7 @@
 // The only list of built-in plugins; each module is imported when the first config names it.
-import type { Builtins } from '../plugin.ts';
+import type { Builtin, Builtins } from '../plugin.ts';
 
-export const builtins: Builtins = new Map([
+export const builtins: Builtins = new Map<string, Builtin>([
   ['access-log', () => import('./access-log.ts')],
   ['body-limit', () => import('./body-limit.ts')],
   ['header-routing', () => import('./header-routing.ts')],

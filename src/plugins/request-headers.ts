@@ -7,8 +7,14 @@ export default definePlugin(
     name: 'request-headers',
     options: Type.Object({
       remove: Type.Array(Type.String(), { default: [], description: 'Headers to remove.' }),
-      set: Type.Record(Type.String(), Type.String(), { default: {}, description: 'Headers to set, replacing what the request has.' }),
-      add: Type.Record(Type.String(), Type.String(), { default: {}, description: 'Headers to add beside what the request has.' }),
+      set: Type.Record(Type.String(), Type.String(), {
+        default: {},
+        description: 'Headers to set, replacing what the request has.',
+      }),
+      add: Type.Record(Type.String(), Type.String(), {
+        default: {},
+        description: 'Headers to add beside what the request has.',
+      }),
     }),
     check: (options) => headerChangeProblems(options, 'request'),
   },

@@ -11,6 +11,7 @@ export default definePlugin(
       header: Type.String({
         default: 'x-request-id',
         pattern: '^[A-Za-z0-9-]{1,64}$',
+        patternErrorMessage: 'must be a header name of letters, digits and hyphens',
         description: 'Header that carries the id, upstream and in the answer.',
       }),
       trust: Type.Optional(

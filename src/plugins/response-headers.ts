@@ -7,8 +7,14 @@ export default definePlugin(
     name: 'response-headers',
     options: Type.Object({
       remove: Type.Array(Type.String(), { default: [], description: 'Headers to remove.' }),
-      set: Type.Record(Type.String(), Type.String(), { default: {}, description: 'Headers to set, replacing what the answer has.' }),
-      add: Type.Record(Type.String(), Type.String(), { default: {}, description: 'Headers to add beside what the answer has.' }),
+      set: Type.Record(Type.String(), Type.String(), {
+        default: {},
+        description: 'Headers to set, replacing what the answer has.',
+      }),
+      add: Type.Record(Type.String(), Type.String(), {
+        default: {},
+        description: 'Headers to add beside what the answer has.',
+      }),
     }),
     check: (options) => headerChangeProblems(options, 'response'),
   },

@@ -8,13 +8,6 @@ const CHECK_MS = 1_000;
 /** Credit that an upload starts with, before `bodyMinRate` counts. */
 const GRACE_MS = 5_000;
 
-/** The process's wheel; set once at start, because every request needs it and none should carry it. */
-let wheel: TimerWheel | null = null;
-
-export function useWheel(shared: TimerWheel): void {
-  wheel = shared;
-}
-
 /**
  * `bodyMinRate` is a credit in time: five seconds at first, one second more for every `bodyMinRate` bytes, never more than
  * the idle timeout, spent by the clock while the client is the one to wait for. So a steady slow upload of any length goes
@@ -22,20 +15,22 @@ export function useWheel(shared: TimerWheel): void {
  */
 export class BodyWatch extends WheelEntry {
   readonly #exchange: RequestExchange;
+  readonly #wheel: TimerWheel;
   readonly #fail: (error: SelvedgeError) => void;
   #seen = 0;
   #idleMs = 0;
   #creditMs = GRACE_MS;
   #stopped = false;
 
-  private constructor(exchange: RequestExchange, fail: (error: SelvedgeError) => void) {
+  private constructor(exchange: RequestExchange, wheel: TimerWheel, fail: (error: SelvedgeError) => void) {
     super();
     this.#exchange = exchange;
+    this.#wheel = wheel;
     this.#fail = fail;
   }
 
-  static start(exchange: RequestExchange, byteLimit: number, fail: (error: SelvedgeError) => void): BodyWatch {
-    const watch = new BodyWatch(exchange, fail);
+  static start(exchange: RequestExchange, wheel: TimerWheel, byteLimit: number, fail: (error: SelvedgeError) => void): BodyWatch {
+    const watch = new BodyWatch(exchange, wheel, fail);
     const req = exchange.req as MeteredRequest;
     if (byteLimit !== Number.POSITIVE_INFINITY) {
       req.byteLimit = byteLimit;
@@ -43,7 +38,7 @@ export class BodyWatch extends WheelEntry {
       if (req.receivedBytes > byteLimit) process.nextTick(req.onOverflow);
     }
     watch.#seen = req.receivedBytes ?? 0;
-    if (!req.complete) wheel?.schedule(watch, CHECK_MS);
+    if (!req.complete) wheel.schedule(watch, CHECK_MS);
     return watch;
   }
 
@@ -74,7 +69,7 @@ export class BodyWatch extends WheelEntry {
         return;
       }
     }
-    wheel?.schedule(this, CHECK_MS);
+    this.#wheel.schedule(this, CHECK_MS);
   }
 
   #tooSlow(message: string): void {

@@ -141,7 +141,7 @@ export async function buildChain(spec: ChainSpec, deps: ChainDeps, onClose: () =
       httpMethods: METHODS.filter((method) => method !== 'CONNECT'),
       proxyPayloads: false,
       undici: NEVER_USED,
-      preHandler: hidePath,
+      preHandler: terminal,
       handler: terminal,
       replyOptions: { getUpstream: () => '' },
     } as never);
@@ -191,15 +191,12 @@ function keepPayload(request: FastifyRequest, _reply: FastifyReply, payload: unk
   done(null, payload as never);
 }
 
-/** http-proxy parses and re-resolves the URL that it sees; ours is settled, so it sees `/`. */
-function hidePath(request: FastifyRequest, _reply: FastifyReply, done: () => void): void {
-  request.raw.url = '/';
-  done();
-}
-
+/**
+ * Given to http-proxy as its handler and as the last hook before it, and never reached twice: http-proxy resolves the URL anew
+ * (three URL parses) before it calls a handler, a tenth of a request's CPU for a path that is settled and that it never sees.
+ */
 function terminal(request: FastifyRequest, reply: FastifyReply): void {
   const exchange = exchangeOf(request);
-  request.raw.url = exchange.url;
   exchange.plugin = null;
   forward(exchange, request, reply);
 }

@@ -1,5 +1,4 @@
 // The terminal handler of every chain: answers for the route itself, or sends the request upstream and streams the response back.
-import { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { HeaderChanges, Timeouts } from '../config/model.ts';
 import type { DispatchController, DispatchHandler, DispatchOptions, ResponseHeaders } from '../dispatch.ts';
@@ -18,7 +17,9 @@ import { asSelvedgeError } from './problem.ts';
 import { upstreamHeaders } from './request-headers.ts';
 import { copyResponseHeaders, passingTrailers, type ResponseHead } from './response-headers.ts';
 import type { RouteTarget, TargetBackend } from './target.ts';
+import { atEndOfTurn, type TurnWork } from './turn.ts';
 import { openTunnel } from './upgrade.ts';
+import { UpstreamBody } from './upstream-body.ts';
 
 /** Answers or forwards. Throws a SelvedgeError for what Selvedge refuses itself; the chain's error handler answers it. */
 export function forward(exchange: RequestExchange, request: FastifyRequest, reply: FastifyReply): void {
@@ -53,7 +54,11 @@ function redirectSource(exchange: RequestExchange) {
 /** The backend that a plugin asked for, else one by weight. */
 function chooseBackend(exchange: RequestExchange, target: RouteTarget): TargetBackend {
   const { override } = exchange;
-  if (override === null) return pickBackend(target.backends, Math.random);
+  if (override === null) {
+    const picked = pickBackend(target.backends, Math.random);
+    if (picked !== null) return picked;
+    throw new SelvedgeError('SLV_BACKEND_INVALID', `route "${target.route.name}" has no backend with a weight`);
+  }
   for (const backend of target.backends) {
     if (backend.config.service === override.service && backend.config.subset === override.subset) return backend;
   }
@@ -69,7 +74,7 @@ function chooseBackend(exchange: RequestExchange, target: RouteTarget): TargetBa
 }
 
 /** One forwarded request: the outermost handler of the upstream stack, and the policy record that travels with it. */
-class Forwarding implements DispatchHandler, Call {
+class Forwarding implements DispatchHandler, Call, TurnWork {
   readonly exchange: RequestExchange;
   readonly reply: FastifyReply;
   readonly target: RouteTarget;
@@ -83,6 +88,10 @@ class Forwarding implements DispatchHandler, Call {
   readonly tried: Endpoint[] = [];
   readonly #rawOnly: boolean;
   readonly #head: ResponseHead = { contentLength: null, contentType: false };
+  /** Until it is dispatched. */
+  #options: DispatchOptions | null = null;
+  /** A response body that arrived whole. */
+  #whole: Buffer | undefined;
   #status = 0;
   #headers: ResponseHeaders = NO_HEADERS;
   /** Response data that arrived before it was decided how to send it; at most one socket read. */
@@ -140,7 +149,17 @@ class Forwarding implements DispatchHandler, Call {
       call: this,
     };
     if (exchange.hasBody) this.#attachBody(options);
-    target.chain.dispatch(options, this);
+    this.#options = options;
+    atEndOfTurn(this);
+  }
+
+  /** First the request leaves, later a response that arrived whole. */
+  endOfTurn(): void {
+    const options = this.#options;
+    if (options !== null) {
+      this.#options = null;
+      if (!this.exchange.aborted && this.#phase === 'waiting') this.target.chain.dispatch(options, this);
+    } else if (!this.exchange.aborted) this.reply.send(this.#whole);
   }
 
   #attachBody(options: DispatchOptions): void {
@@ -149,7 +168,7 @@ class Forwarding implements DispatchHandler, Call {
     if (contentLength !== null && contentLength > bodyLimit) throw tooLarge(bodyLimit);
     options.body = exchange.payload ?? exchange.req;
     options.contentLength = exchange.payload === null ? contentLength : null;
-    this.#watch = BodyWatch.start(exchange, bodyLimit, (error) => this.#fail(error));
+    this.#watch = BodyWatch.start(exchange, this.service.wheel, bodyLimit, (error) => this.#fail(error));
   }
 
   onRequestStart(controller: DispatchController): void {
@@ -170,10 +189,10 @@ class Forwarding implements DispatchHandler, Call {
     process.nextTick(decideLater, this, controller);
   }
 
-  onResponseData(controller: DispatchController, chunk: Buffer): void {
+  onResponseData(_controller: DispatchController, chunk: Buffer): void {
     this.exchange.bytesOut += chunk.length;
     if (this.#phase === 'streaming') {
-      if ((this.#body as UpstreamBody).push(chunk) === false) controller.pause();
+      (this.#body as UpstreamBody).deliver(chunk);
     } else if (this.#phase === 'deciding') {
       if (this.#early === null) this.#early = chunk;
       else if (Array.isArray(this.#early)) this.#early.push(chunk);
@@ -196,7 +215,10 @@ class Forwarding implements DispatchHandler, Call {
       if (lines !== null || (payload !== undefined && !this.#head.contentType)) {
         this.#startStream(controller);
         (this.#body as UpstreamBody).finish(lines);
-      } else this.reply.send(payload);
+      } else {
+        this.#whole = payload;
+        atEndOfTurn(this);
+      }
       this.#phase = 'over';
     }
   }
@@ -236,14 +258,12 @@ class Forwarding implements DispatchHandler, Call {
   }
 
   #startStream(controller: DispatchController): void {
-    const body = new UpstreamBody(this.exchange, controller, this.timeouts.idleMs);
+    const body = new UpstreamBody(this.exchange, controller, this.service.wheel, this.timeouts.idleMs);
     this.#body = body;
     const early = this.#early;
     this.#early = null;
-    let room = true;
-    if (Array.isArray(early)) for (const chunk of early) room = body.push(chunk);
-    else if (early !== null) room = body.push(early);
-    if (!room) controller.pause();
+    if (Array.isArray(early)) for (const chunk of early) body.deliver(chunk);
+    else if (early !== null) body.deliver(early);
     this.reply.send(body);
   }
 
@@ -279,48 +299,6 @@ class Forwarding implements DispatchHandler, Call {
 /** process.nextTick's callback: one function for all requests. */
 function decideLater(forwarding: Forwarding, controller: DispatchController): void {
   forwarding.decide(controller);
-}
-
-/** The upstream's body as Fastify's payload: pulls at the client's pace, and dies with either side. */
-class UpstreamBody extends Readable {
-  readonly #exchange: RequestExchange;
-  readonly #controller: DispatchController;
-  #trailers: [string, string][] | null = null;
-
-  constructor(exchange: RequestExchange, controller: DispatchController, _idleMs: number) {
-    super({ highWaterMark: 65536 });
-    this.#exchange = exchange;
-    this.#controller = controller;
-    this.once('end', this.#sendTrailers);
-  }
-
-  override _read(): void {
-    if (this.#controller.paused) this.#controller.resume();
-  }
-
-  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    this.#exchange.controller = null;
-    this.#controller.abort(error ?? GONE);
-    callback(error);
-  }
-
-  finish(trailers: [string, string][] | null): void {
-    this.#trailers = trailers;
-    this.push(null);
-  }
-
-  /** The client's response ends without its end: the connection closes, chunked or not. */
-  breakOff(error: SelvedgeError): void {
-    const { res } = this.#exchange;
-    if (res.headersSent) res.destroy(error);
-    else for (const name of res.getHeaderNames()) res.removeHeader(name);
-    this.destroy(error);
-  }
-
-  readonly #sendTrailers = (): void => {
-    const { res } = this.#exchange;
-    if (this.#trailers !== null && !res.writableEnded) res.addTrailers(this.#trailers as never);
-  };
 }
 
 function tooLarge(limit: number): SelvedgeError {

@@ -2,8 +2,8 @@
 import type { TSchema } from 'typebox';
 import type { Config, PluginUse, RouteConfig, ServiceConfig } from '../config/model.ts';
 import type { Problem } from '../config/problem.ts';
-import { DESCRIPTION, type Builtins, type PluginDescription, type Reference, type SelvedgePlugin } from '../plugin.ts';
-import { nearestName } from './nearest-name.ts';
+import { didYouMean } from '../config/suggest.ts';
+import { type Builtins, DESCRIPTION, type PluginDescription, type Reference, type SelvedgePlugin } from '../plugin.ts';
 import { importPlugin, PluginModuleError } from './plugin-module.ts';
 import { checkOptions, copy } from './plugin-options.ts';
 
@@ -62,7 +62,7 @@ async function find(use: PluginUse, builtins: Builtins): Promise<FoundPlugin | P
     return await importPlugin(use.name, use.baseDir);
   } catch (error) {
     if (!(error instanceof PluginModuleError)) throw error;
-    const hint = nearestName(use.name, builtins.keys());
+    const hint = didYouMean(use.name, builtins.keys());
     return new PluginModuleError(`plugin "${use.written}" cannot be loaded: ${error.message}${hint}`);
   }
 }
@@ -75,7 +75,8 @@ function prepare(use: PluginUse, { exported, identity }: FoundPlugin): LoadedPlu
   const name = description?.name ?? plugin[DISPLAY_NAME] ?? use.written;
   const base = { name, plugin, identity };
   if (description?.options === undefined) {
-    if (description !== undefined && Object.keys(use.options).length > 0) return [problemAt(use, '', `plugin "${use.written}" takes no options`)];
+    if (description !== undefined && Object.keys(use.options).length > 0)
+      return [problemAt(use, '', `plugin "${use.written}" takes no options`)];
     return { ...base, ...described(description, {}), options: copy(use.options) as Record<string, unknown> };
   }
   try {
@@ -97,8 +98,10 @@ function described(description: PluginDescription<TSchema> | undefined, options:
 
 function shapeProblem(use: PluginUse, exported: unknown): string | null {
   const plugin = `plugin "${use.written}"`;
-  if (exported === undefined) return `${plugin} has no default export: write "export default definePlugin({ name }, async (app, options) => { … })"`;
-  if (typeof exported !== 'function') return `${plugin} must export a function by default, not ${exported === null ? 'null' : `a value of type ${typeof exported}`}`;
+  if (exported === undefined)
+    return `${plugin} has no default export: write "export default definePlugin({ name }, async (app, options) => { … })"`;
+  if (typeof exported !== 'function')
+    return `${plugin} must export a function by default, not ${exported === null ? 'null' : `a value of type ${typeof exported}`}`;
   if ((exported as { [SKIP_OVERRIDE]?: unknown })[SKIP_OVERRIDE] !== true) {
     return `${plugin} would be inert: Fastify gives a bare function a scope of its own, where its hooks never see a request; wrap it in definePlugin of "selvedge/plugin" or in fastify-plugin`;
   }
@@ -112,38 +115,52 @@ function problemAt(use: PluginUse, path: string, message: string): Problem {
 
 /** Everything wrong with the plugins of gateways, routes and services: modules, options, and the services that options name. */
 export async function checkPlugins(config: Config, builtins: Builtins): Promise<Problem[]> {
-  const routeUses = (route: RouteConfig): PluginUse[] => route.plugins.filter((plugin) => 'name' in plugin);
-  const scopes: { readonly uses: readonly PluginUse[]; readonly services: readonly string[] }[] = [
-    ...config.gateways.map((gateway) => ({ uses: gateway.plugins, services: [] })),
-    ...config.services.map((service) => ({ uses: service.plugins, services: [service.name] })),
-    ...config.routes.map((route) => ({ uses: routeUses(route), services: backendsOf(route) })),
-  ];
-  const { loaded, problems } = await loadPlugins([...new Set(scopes.flatMap(({ uses }) => uses))], builtins);
+  const uses = new Set(scopesOf(config).flatMap((scope) => scope.uses));
+  const { loaded, problems } = await loadPlugins([...uses], builtins);
+  return [...problems, ...referenceProblems(config, loaded)];
+}
+
+/** Services and subsets that the options of loaded plugins name and the config does not have. */
+export function referenceProblems(config: Config, loaded: ReadonlyMap<PluginUse, LoadedPlugin>): Problem[] {
   const services = new Map(config.services.map((service) => [service.name, service]));
-  const all = [...problems];
-  for (const { uses, services: own } of scopes) {
+  const problems: Problem[] = [];
+  for (const { uses, own } of scopesOf(config)) {
     for (const use of uses) {
       for (const reference of loaded.get(use)?.references ?? []) {
         const message = referenceProblem(reference, own, services);
-        if (message !== null) all.push(problemAt(use, reference.path, message));
+        if (message !== null) problems.push(problemAt(use, reference.path, message));
       }
     }
   }
-  return all;
+  return problems;
+}
+
+/** Plugins as the config lists them. `own`: the services that a request there goes to by itself; empty when any. */
+function scopesOf(config: Config): { readonly uses: readonly PluginUse[]; readonly own: readonly string[] }[] {
+  return [
+    ...config.gateways.map((gateway) => ({ uses: gateway.plugins, own: [] })),
+    ...config.services.map((service) => ({ uses: service.plugins, own: [service.name] })),
+    ...config.routes.map((route) => ({ uses: route.plugins.filter((plugin) => 'name' in plugin), own: backendsOf(route) })),
+  ];
 }
 
 function backendsOf({ action }: RouteConfig): readonly string[] {
   return action.kind === 'forward' ? [...new Set(action.backends.map(({ service }) => service))] : [];
 }
 
-/** `own`: the services that a request of this scope goes to by itself; empty when any. */
-function referenceProblem({ service, subset }: Reference, own: readonly string[], services: ReadonlyMap<string, ServiceConfig>): string | null {
-  if (service !== null && !services.has(service)) return `no service "${service}"${nearestName(service, services.keys())}`;
+function referenceProblem(
+  { service, subset }: Reference,
+  own: readonly string[],
+  services: ReadonlyMap<string, ServiceConfig>,
+): string | null {
+  if (service !== null && !services.has(service))
+    return `no service "${service}"${didYouMean(service, services.keys())}`;
   if (subset === null) return null;
   const targets = (service === null ? own : [service]).flatMap((name) => services.get(name) ?? []);
   for (const target of targets) {
     const subsets = Object.keys(target.subsets);
-    if (!subsets.includes(subset)) return `service "${target.name}" has no subset "${subset}"${nearestName(subset, subsets)}`;
+    if (!subsets.includes(subset))
+      return `service "${target.name}" has no subset "${subset}"${didYouMean(subset, subsets)}`;
   }
   const anywhere = targets.length > 0 || [...services.values()].some(({ subsets }) => Object.hasOwn(subsets, subset));
   return anywhere ? null : `no service has a subset "${subset}"`;

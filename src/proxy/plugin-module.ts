@@ -32,7 +32,10 @@ export async function importPlugin(name: string, baseDir: string): Promise<Plugi
     return { exported: await importDefault(fileUrl, fileUrl), identity: fileUrl, fileUrl };
   }
   const fileUrl = pathToFileURL(name).href;
-  const hash = createHash('sha256').update(await readModule(name)).digest('hex').slice(0, 16);
+  const hash = createHash('sha256')
+    .update(await readModule(name))
+    .digest('hex')
+    .slice(0, 16);
   const identity = `${fileUrl}?content=${hash}`;
   return { exported: await importDefault(identity, fileUrl), identity, fileUrl };
 }
@@ -51,7 +54,11 @@ async function readModule(path: string): Promise<Buffer> {
 async function importDefault(url: string, fileUrl: string): Promise<unknown> {
   const module = await importInTime(url, fileUrl);
   const exported = module.default;
-  if (typeof exported === 'object' && exported !== null && typeof (exported as { default?: unknown }).default === 'function') {
+  if (
+    typeof exported === 'object' &&
+    exported !== null &&
+    typeof (exported as { default?: unknown }).default === 'function'
+  ) {
     return (exported as { default: unknown }).default;
   }
   return exported;
@@ -61,20 +68,25 @@ async function importInTime(url: string, fileUrl: string): Promise<{ readonly de
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
-      reject(new PluginModuleError(`its module did not load within ${IMPORT_TIMEOUT_MS / 1_000} s (a top-level await?)`));
+      reject(
+        new PluginModuleError(`its module did not load within ${IMPORT_TIMEOUT_MS / 1_000} s (a top-level await?)`),
+      );
     }, IMPORT_TIMEOUT_MS);
   });
   try {
     return await Promise.race([import(url) as Promise<{ readonly default?: unknown }>, late]);
   } catch (error) {
-    throw error instanceof PluginModuleError ? error : new PluginModuleError(importFailure(error, fileUrl), { cause: error });
+    throw error instanceof PluginModuleError
+      ? error
+      : new PluginModuleError(importFailure(error, fileUrl), { cause: error });
   } finally {
     clearTimeout(timer);
   }
 }
 
 function importFailure(error: unknown, fileUrl: string): string {
-  const { code, message } = error instanceof Error ? (error as NodeJS.ErrnoException) : { code: undefined, message: String(error) };
+  const { code, message } =
+    error instanceof Error ? (error as NodeJS.ErrnoException) : { code: undefined, message: String(error) };
   const extension = extname(fileURLToPath(fileUrl));
   if (code === 'ERR_UNSUPPORTED_NODE_MODULES_TYPE_STRIPPING') {
     return 'Node does not load TypeScript from node_modules: the package has to publish JavaScript';
@@ -82,7 +94,8 @@ function importFailure(error: unknown, fileUrl: string): string {
   if (code === 'ERR_UNKNOWN_FILE_EXTENSION' && /^\.[cm]?ts$/.test(extension)) {
     return `Node ${process.versions.node} cannot load TypeScript: use Node 22.18 or later, or name the compiled .js file`;
   }
-  if (code === 'ERR_UNKNOWN_FILE_EXTENSION') return `a plugin is a .js, .mjs, .cjs or .ts module, not ${extension || 'a file without extension'}`;
+  if (code === 'ERR_UNKNOWN_FILE_EXTENSION')
+    return `a plugin is a .js, .mjs, .cjs or .ts module, not ${extension || 'a file without extension'}`;
   const [firstLine] = message.split('\n', 1);
   return `its module cannot be imported: ${firstLine}${positionIn(error, fileUrl)}`;
 }
@@ -108,7 +121,8 @@ async function resolvePackage(name: string, baseDir: string): Promise<string> {
     const { code, message } = error as NodeJS.ErrnoException;
     const path = await resolveImportOnly(name, baseDir);
     if (path !== null) return path;
-    if (code !== 'MODULE_NOT_FOUND') throw new PluginModuleError(`package "${name}" cannot be resolved: ${message.split('\n', 1)[0]}`);
+    if (code !== 'MODULE_NOT_FOUND')
+      throw new PluginModuleError(`package "${name}" cannot be resolved: ${message.split('\n', 1)[0]}`);
     throw new PluginModuleError(`it is neither a built-in plugin nor a package installed above ${baseDir}`);
   }
 }
@@ -142,7 +156,8 @@ function conditionTarget(target: unknown): string | null {
   if (typeof target === 'string') return target;
   if (typeof target !== 'object' || target === null) return null;
   for (const [condition, inner] of Object.entries(target)) {
-    if (condition !== 'node' && condition !== 'import' && condition !== 'module-sync' && condition !== 'default') continue;
+    if (condition !== 'node' && condition !== 'import' && condition !== 'module-sync' && condition !== 'default')
+      continue;
     const found = conditionTarget(inner);
     if (found !== null) return found;
   }

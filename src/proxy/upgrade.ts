@@ -58,10 +58,17 @@ export function openTunnel(
 function join(from: Duplex, to: Duplex, closed: () => void): void {
   from.on('error', () => to.destroy());
   from.once('close', () => {
-    to.destroySoon === undefined ? to.destroy() : to.destroySoon();
+    endSoon(to);
     closed();
   });
   from.pipe(to);
+}
+
+/** Net and TLS sockets flush what was written before they close. */
+function endSoon(socket: Duplex): void {
+  const { destroySoon } = socket as { destroySoon?: () => void };
+  if (destroySoon === undefined) socket.destroy();
+  else destroySoon.call(socket);
 }
 
 /** Nothing in either direction for `idleMs`: both are closed. Checked coarsely, by counting bytes. */

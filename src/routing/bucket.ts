@@ -1,8 +1,8 @@
 // The rules that share one host and path, in order of precedence; many of them are told apart by an index instead of one after the other.
 import type { CompiledMatch, Condition, ConditionSource } from './match.ts';
 import { conditionsHold, pathHolds } from './match.ts';
-import type { RequestFacts } from './request-view.ts';
 import { literalStart } from './regex.ts';
+import type { RequestFacts } from './request-view.ts';
 
 /** A rule as a bucket sees it. */
 export interface Candidate {

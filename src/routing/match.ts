@@ -124,7 +124,7 @@ export function conditionsHold(match: CompiledMatch, facts: RequestFacts): boole
 }
 
 function conditionHolds(condition: Condition, facts: RequestFacts): boolean {
-  const value = valueOf(condition, facts);
+  const value = givenValue(condition, facts);
   if (value === undefined) return condition.kind === 'absent';
   switch (condition.kind) {
     case 'exact':
@@ -140,7 +140,7 @@ function conditionHolds(condition: Condition, facts: RequestFacts): boolean {
   }
 }
 
-function valueOf(condition: Condition, facts: RequestFacts): string | undefined {
+function givenValue(condition: Condition, facts: RequestFacts): string | undefined {
   if (condition.source === 'header') return facts.header(condition.name);
   return condition.source === 'query' ? facts.query.get(condition.name) : facts.cookies.get(condition.name);
 }
@@ -156,7 +156,7 @@ export function firstFailure(match: CompiledMatch, facts: RequestFacts): string 
   }
   const failed = match.conditions.find((condition) => !conditionHolds(condition, facts));
   if (failed === undefined) return null;
-  const got = valueOf(failed, facts);
+  const got = givenValue(failed, facts);
   return `${failed.source} ${failed.name}: wanted ${describeWanted(failed)}, got ${got === undefined ? 'none' : JSON.stringify(got)}`;
 }
 

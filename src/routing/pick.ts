@@ -5,10 +5,13 @@ export type Random = () => number;
 
 /**
  * Chooses by relative weight. Stateless, so shares hold across chains, workers and reloads alike.
- * A weight of 0 is never chosen; null when no weight is above 0.
+ * A weight of 0 is never chosen. Null when no weight is above 0: answer 500 (Gateway API HTTPBackendRef).
  */
-export function pickBackend<B extends { readonly weight: number }>(backends: readonly B[], random: Random = Math.random): B | null {
-  if (backends.length === 1) return backends[0].weight > 0 ? backends[0] : null;
+export function pickBackend<B extends { readonly weight: number }>(
+  backends: readonly B[],
+  random: Random = Math.random,
+): B | null {
+  if (backends.length === 1 && backends[0].weight > 0) return backends[0];
   let total = 0;
   for (const backend of backends) total += backend.weight;
   let left = random() * total;

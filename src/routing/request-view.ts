@@ -67,7 +67,7 @@ function decodeFormText(text: string): string {
 }
 
 /**
- * The first cookie of each name (RFC 6265 section 5.4 sends the most specific first). Values stay as sent: no decoding, quotes kept.
+ * The first cookie of each name (RFC 6265 section 5.4 sends the most specific first), without surrounding quotes and not decoded.
  * Bounded by the listener's `headerBytes`.
  */
 export function parseCookies(header: string | string[] | undefined): ReadonlyMap<string, string> {
@@ -78,7 +78,11 @@ export function parseCookies(header: string | string[] | undefined): ReadonlyMap
     const equals = pair.indexOf('=');
     if (equals < 0) continue;
     const name = pair.slice(0, equals).trim();
-    if (name !== '' && !cookies.has(name)) cookies.set(name, pair.slice(equals + 1).trim());
+    if (name !== '' && !cookies.has(name)) cookies.set(name, unquote(pair.slice(equals + 1).trim()));
   }
   return cookies;
+}
+
+function unquote(value: string): string {
+  return value.length >= 2 && value.startsWith('"') && value.endsWith('"') ? value.slice(1, -1) : value;
 }

@@ -43,7 +43,9 @@ function fixedServiceRoutes(config: Config, name: string): RouteConfig[] {
   const written = config.routes
     .filter((route) => route.internal.includes(name))
     .map((route) => (route.hosts.length === 0 ? route : Object.freeze({ ...route, hosts: [] })));
-  const implicit = config.services.filter((service) => service.name === name).map((service) => outboundRoute(service, []));
+  const implicit = config.services
+    .filter((service) => service.name === name)
+    .map((service) => outboundRoute(service, []));
   return [...written, ...implicit];
 }
 
@@ -75,7 +77,15 @@ function implicitRoute(
     action: {
       kind: 'forward' as const,
       backends: [
-        { service: service.name, subset: null, weight: 1, rewrite: null, requestHeaders: null, responseHeaders: null, at },
+        {
+          service: service.name,
+          subset: null,
+          weight: 1,
+          rewrite: null,
+          requestHeaders: null,
+          responseHeaders: null,
+          at,
+        },
       ],
     },
     rewrite: null,

@@ -128,7 +128,12 @@ export class RouteTable<T> {
   }
 }
 
-function considered<T>(rule: Rule<T>, host: string | null, failed: string | null, answer: Lookup<T> | null): Considered {
+function considered<T>(
+  rule: Rule<T>,
+  host: string | null,
+  failed: string | null,
+  answer: Lookup<T> | null,
+): Considered {
   const { route, match } = rule.answer;
   const chosen = failed === null && answer !== null && answer.route === route && answer.match === match;
   return { route, match, matchIndex: route.matches.indexOf(match), host, failed, chosen };

@@ -37,10 +37,10 @@ export interface ReloadOutcome {
 }
 
 export interface CloseOptions {
-  /** Time in which new requests are still served while readiness fails already; default `drain.grace` of the config. */
-  readonly graceMs?: number;
-  /** Time for what is in flight after that; default `drain.timeout` of the config. */
-  readonly timeoutMs?: number;
+  /** Time in which new requests are still served while readiness fails already; `config`: as `drain.grace` says. */
+  readonly graceMs?: number | 'config';
+  /** Time for what is in flight after that; `config` (default): as `drain.timeout` says. */
+  readonly timeoutMs?: number | 'config';
 }
 
 export class Runtime {
@@ -55,6 +55,7 @@ export class Runtime {
   #loaded: Loaded | null = null;
   #loadedAt: Date | null = null;
   #lastRejected: Rejection | null = null;
+  #starting: Promise<void> | null = null;
   #current: Promise<ReloadOutcome> | null = null;
   #next: Promise<ReloadOutcome> | null = null;
   #closing: Promise<void> | null = null;
@@ -114,17 +115,11 @@ export class Runtime {
   }
 
   /** Runs the config, or nothing at all. Rejects with a ConfigError or a RoleError. */
-  async start(): Promise<void> {
-    if (this.#state !== 'idle') throw new Error(`cannot start: already ${this.#state}`);
+  start(): Promise<void> {
+    if (this.#state !== 'idle') return Promise.reject(new Error(`cannot start: already ${this.#state}`));
     this.#state = 'starting';
-    try {
-      const { applied, problems } = await this.#apply('start');
-      if (!applied) throw new ConfigError(problems);
-      this.#state = 'running';
-    } catch (error) {
-      await this.#stop();
-      throw error;
-    }
+    this.#starting = this.#start();
+    return this.#starting;
   }
 
   /**
@@ -144,13 +139,24 @@ export class Runtime {
 
   /**
    * Readiness fails at once, new requests are served for the grace time, then listeners close and what is in flight gets
-   * its time; the rest, upgraded connections included, is cut. Calling it again shares the first call's end, and a grace
-   * of 0 then ends the grace.
+   * its time; the rest, upgraded connections included, is cut. Calling it again shares the first call's end; without a
+   * grace of its own it ends that of the first.
    */
   close(options: CloseOptions = {}): Promise<void> {
     if (this.#closing === null) this.#closing = this.#drain(options);
-    else if (options.graceMs === 0) this.#endGrace();
+    else if (!options.graceMs) this.#endGrace();
     return this.#closing;
+  }
+
+  async #start(): Promise<void> {
+    try {
+      const { applied, problems } = await this.#apply('start');
+      if (!applied) throw new ConfigError(problems);
+      this.#state = 'running';
+    } catch (error) {
+      await this.#stop();
+      throw error;
+    }
   }
 
   #begin(reason: string): Promise<ReloadOutcome> {
@@ -242,12 +248,14 @@ export class Runtime {
     else this.#log.info({ files: changed }, 'certificates rotated');
   }
 
-  async #drain({ graceMs, timeoutMs }: CloseOptions): Promise<void> {
+  async #drain({ graceMs = 0, timeoutMs = 'config' }: CloseOptions): Promise<void> {
+    // A process that is still starting finishes that first: half a start cannot be drained.
+    await this.#starting?.catch(() => undefined);
     if (this.#state === 'stopped') return;
     this.#state = 'draining';
     this.#files?.close();
     const drain = this.snapshot?.config.drain;
-    const grace = graceMs ?? drain?.graceMs ?? 0;
+    const grace = graceMs === 'config' ? (drain?.graceMs ?? 0) : graceMs;
     if (grace > 0) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, grace);
@@ -257,7 +265,7 @@ export class Runtime {
         };
       });
     }
-    await this.#installation.drain(timeoutMs ?? drain?.timeoutMs ?? 0);
+    await this.#installation.drain(timeoutMs === 'config' ? (drain?.timeoutMs ?? 0) : timeoutMs);
     await this.#stop();
   }
 

@@ -1,6 +1,7 @@
 // Where a request begins: normalised, matched against the current snapshot, and sent into its chain.
 import { randomBytes } from 'node:crypto';
 import { type IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Counter, Registry } from 'prom-client';
 import * as prom from 'prom-client';
@@ -89,7 +90,7 @@ export class DataPlane implements RequestSink {
   upgrade(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): void {
     const res = new ServerResponse(req);
     res.shouldKeepAlive = false;
-    res.assignSocket(socket as never);
+    res.assignSocket(socket as Socket);
     const exchange = this.#begin(connection, req, res);
     exchange.upgrade = String(req.headers.upgrade).toLowerCase();
     exchange.upgradeSocket = socket;
@@ -98,8 +99,8 @@ export class DataPlane implements RequestSink {
     socket.once('close', () => finishAbandoned(exchange));
     res.once('finish', () => {
       if (res.socket === null) return;
-      res.detachSocket(socket as never);
-      socket.destroySoon?.();
+      res.detachSocket(socket as Socket);
+      (socket as Socket).destroySoon();
     });
     this.#route(exchange);
   }

@@ -56,7 +56,7 @@ export function untilStopped(running: Drainable, deps: SignalDeps): { readonly c
   const onTerm = (): void => stop('SIGTERM');
   const onInt = (): void => stop('SIGINT');
   const onHup = (): void => {
-    if (!stopping) void running.reload('SIGHUP');
+    if (!stopping) running.reload('SIGHUP').catch((error) => logger.error({ err: error }, 'reload failed'));
   };
   on.on('SIGTERM', onTerm);
   on.on('SIGINT', onInt);

@@ -1,4 +1,5 @@
 // Outermost of our own policies: bounds the whole of a request, every try, queue and pause between tries included.
+import type { Readable } from 'node:stream';
 import type { Timeouts } from '../config/model.ts';
 import type { DispatchController, DispatchHandler, Interceptor, ResponseHeaders } from '../dispatch.ts';
 import { type Code, SelvedgeError } from '../errors.ts';
@@ -27,7 +28,7 @@ export const deadline: Interceptor = (dispatch) => (options, handler) => {
 };
 
 /** A body that counts what arrives (http/metered-request.ts). */
-interface Counting {
+interface Counting extends Readable {
   readonly receivedBytes?: number;
 }
 
@@ -92,24 +93,35 @@ class Deadline extends ResponseClock implements DispatchHandler {
     const { idleMs } = this.#timeouts;
     const now = this.wheel.now();
     // When a slow client became ready again is not known here: the upstream gets the whole time anew.
-    if (this.controller?.paused === true || this.#clientWasSlow || this.#clientSent()) {
+    const sent = this.upload !== null && this.#clientSent(this.upload);
+    if (this.controller?.paused === true || this.#clientWasSlow || sent) {
       this.#clientWasSlow = false;
       this.#movedAt = now;
     }
     const idleFor = now - this.#movedAt;
-    if (idleFor < idleMs) {
-      this.wheel.schedule(this, idleMs - idleFor);
-      return;
-    }
-    const message = `service "${this.#call.service.name}": nothing was sent for ${idleMs} ms`;
+    if (idleFor < idleMs) this.wheel.schedule(this, idleMs - idleFor);
+    else this.#breakOffIdle('sent');
+  }
+
+  /** The listener bounds a client that sends too slowly, so only an upstream that takes nothing is at fault here. */
+  protected override checkUpload(upload: Readable): number {
+    const { idleMs } = this.#timeouts;
+    const waitsForClient = upload.readableFlowing === true && upload.readableLength === 0;
+    const stalled = (upload as Counting).receivedBytes !== undefined && !this.#clientSent(upload) && !waitsForClient;
+    if (idleMs > 0 && stalled) this.#breakOffIdle('taken of the request body');
+    return idleMs > 0 ? idleMs : Number.POSITIVE_INFINITY;
+  }
+
+  #breakOffIdle(what: string): void {
+    const message = `service "${this.#call.service.name}": nothing was ${what} for ${this.#timeouts.idleMs} ms`;
     this.breakOff(new SelvedgeError('SLV_IDLE_TIMEOUT', message));
   }
 
-  /** A stream whose client still sends is not idle, although its answer pauses. */
-  #clientSent(): boolean {
-    const received = (this.upload as Counting | null)?.receivedBytes ?? 0;
-    if (received <= this.#receivedBytes) return false;
-    this.#receivedBytes = received;
+  /** Whether bytes of the request body have come since the last look. */
+  #clientSent(upload: Readable): boolean {
+    const { receivedBytes = 0 } = upload as Counting;
+    if (receivedBytes <= this.#receivedBytes) return false;
+    this.#receivedBytes = receivedBytes;
     return true;
   }
 }

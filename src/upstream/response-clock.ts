@@ -35,6 +35,11 @@ export abstract class ResponseClock extends WheelEntry implements DispatchHandle
     this.#deadlineAt = deadlineAt;
   }
 
+  /** `limitMs` have passed and the client still uploads. Returns the milliseconds to the next look; Infinity: none. */
+  protected checkUpload(_upload: Readable): number {
+    return Number.POSITIVE_INFINITY;
+  }
+
   /** The error for a response that did not come in time. */
   protected abstract lateError(code: Code): SelvedgeError;
 
@@ -77,8 +82,8 @@ export abstract class ResponseClock extends WheelEntry implements DispatchHandle
     const now = this.wheel.now();
     if (now >= this.#deadlineAt) this.breakOff(this.lateError('SLV_DEADLINE_EXCEEDED'));
     else if (this.upload !== null && isBeingRead(this.upload)) {
-      this.#limitAt = Number.POSITIVE_INFINITY;
-      this.#arm(now);
+      this.#limitAt = now + this.checkUpload(this.upload);
+      if (this.#late === null) this.#arm(now);
     } else this.breakOff(this.lateError(this.limitCode));
   }
 

@@ -28,15 +28,10 @@ const RETRIABLE: ReadonlySet<unknown> = new Set([
   TRANSPORT_CODES.reset,
 ]);
 
-/** RFC 9110 section 9.2.2. */
-const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
-
 /**
  * Tries once more where the request cannot have been acted on: no byte of it reached the wire (`error.unsent`), nothing of
  * its body was read, and the service's retry budget allows it. Otherwise the original error goes through.
- *
- * Beside that, once and at no cost: a request that died on a reused connection before any response byte (`error.reused`) goes
- * again at once where it is idempotent or unsent. The upstream had most likely just closed that connection as idle.
+ * (A kept connection that the upstream closes just then is no failure to retry: its pool sends the request once more itself.)
  */
 export const retry: Interceptor = (dispatch) => (options, handler) => {
   const { service } = options.call as Call;
@@ -51,8 +46,8 @@ class Retry extends WheelEntry implements DispatchHandler, DispatchController {
   readonly #handler: DispatchHandler;
   #context: unknown = null;
   #retries = 0;
-  #wentAgain = false;
-  #goesAgain = false;
+  /** One try is over and the next has not begun. */
+  #between = false;
   #responded = false;
   paused = false;
   aborted = false;
@@ -102,31 +97,34 @@ class Retry extends WheelEntry implements DispatchHandler, DispatchController {
   }
 
   onResponseError(controller: DispatchController | null, error: Error): void {
-    const failure = error as Failure;
-    const repeatable = !this.#responded && controller?.aborted !== true && isUntouched(this.#options.body);
-    if (repeatable && !this.#wentAgain && this.#diedOfAge(failure)) {
-      this.#wentAgain = true;
-      this.#standIn();
-      this.#goesAgain = true;
-      process.nextTick(goAgain, this);
+    const delayMs = this.#backoff(error);
+    if (delayMs !== null) {
+      if (this.#standIn()) (this.#options.call as Call).service.wheel.schedule(this, delayMs);
       return;
     }
-    const delayMs = repeatable ? this.#backoff(failure) : null;
-    if (delayMs === null) {
-      this.#handler.onResponseError?.(controller, error);
-      return;
-    }
-    this.#standIn();
-    (this.#options.call as Call).service.wheel.schedule(this, delayMs);
+    this.#handler.onResponseError?.(controller, error);
   }
 
-  #diedOfAge({ reused, unsent }: Failure): boolean {
-    return reused === true && (unsent === true || IDEMPOTENT.has(this.#options.method));
+  /** False when the request was given up on the spot. */
+  #standIn(): boolean {
+    this.#between = true;
+    this.#handler.onRequestStart?.(this, this.#context);
+    return this.#between;
+  }
+
+  /** The next try. */
+  override onTimer(): void {
+    const { service, deadlineAt } = this.#options.call as Call;
+    // Both timers may come due in one late tick: nothing is started any more, and the deadline's ends the request.
+    if (deadlineAt <= service.wheel.now()) return;
+    this.#between = false;
+    this.#dispatch(this.#options, this);
   }
 
   /** Milliseconds to wait before the next try; null: there is none. */
   #backoff({ code, unsent }: Failure): number | null {
-    if (this.#retries === RETRIES || unsent !== true || !RETRIABLE.has(code)) return null;
+    if (this.#responded || this.#retries === RETRIES || unsent !== true || !RETRIABLE.has(code)) return null;
+    if (!isUntouched(this.#options.body)) return null;
     const { service, deadlineAt } = this.#options.call as Call;
     const now = service.wheel.now();
     const ceiling = Math.min(MAX_BACKOFF_MS, (2 ** (this.#retries + 1) - 1) * BACKOFF_MS);
@@ -134,10 +132,6 @@ class Retry extends WheelEntry implements DispatchHandler, DispatchController {
     if (now + delayMs >= deadlineAt || !service.retryBudget.withdraw(now)) return null;
     this.#retries += 1;
     return delayMs;
-  }
-
-  override onTimer(): void {
-    this.#dispatch(this.#options, this);
   }
 
   pause(): void {
@@ -149,12 +143,19 @@ class Retry extends WheelEntry implements DispatchHandler, DispatchController {
   }
 
   abort(reason: Error): void {
-    if (this.aborted || this.waitingOn === null) return;
+    if (!this.#between) return;
+    this.#between = false;
     this.aborted = true;
     this.reason = reason;
     this.cancel();
     this.#handler.onResponseError?.(this, reason);
   }
+}
+
+/** What the transport says of a failure beside its code (http1/transport-error.ts). */
+interface Failure extends Error {
+  readonly code?: unknown;
+  readonly unsent?: unknown;
 }
 
 function isUntouched(body: DispatchOptions['body']): boolean {

@@ -1,5 +1,5 @@
 // Opens one connection to the endpoint, and names what can go wrong on the way there.
-import { connect as connectTcp, type Socket, isIP, type TcpNetConnectOpts } from 'node:net';
+import { connect as connectTcp, isIP, type Socket, type TcpNetConnectOpts } from 'node:net';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 import { TRANSPORT_CODES } from '../../dispatch.ts';
 import { type TransportCode, TransportError } from './transport-error.ts';
@@ -63,12 +63,18 @@ const CODES_BY_ERRNO: ReadonlyMap<string, TransportCode> = new Map<string, Trans
 export function dialError(error: Error | null, target: string, handshaking: boolean): TransportError {
   const code = codeOf(error, handshaking);
   const what = error === null ? 'the connection was closed' : error.message || (error as NodeJS.ErrnoException).code;
-  return new TransportError(code, `connecting to ${target} failed: ${what}`, { unsent: true, cause: error ?? undefined });
+  return new TransportError(code, `connecting to ${target} failed: ${what}`, {
+    unsent: true,
+    cause: error ?? undefined,
+  });
 }
 
 function codeOf(error: Error | null, handshaking: boolean): TransportCode {
   // Several addresses were tried: one that refuses proves a live host, so it says more than one without a route.
-  const causes = error instanceof AggregateError ? (error.errors as NodeJS.ErrnoException[]) : [error as NodeJS.ErrnoException | null];
+  const causes =
+    error instanceof AggregateError
+      ? (error.errors as NodeJS.ErrnoException[])
+      : [error as NodeJS.ErrnoException | null];
   let code: TransportCode | undefined;
   for (const cause of causes) {
     const known = CODES_BY_ERRNO.get(cause?.code ?? '');

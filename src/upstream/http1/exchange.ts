@@ -1,10 +1,10 @@
 // One request and its response: what the handler holds as its controller, and where the exchange stands in its pool.
+import type { Socket } from 'node:net';
 import type { DispatchController, DispatchHandler, DispatchOptions, ResponseHeaders } from '../../dispatch.ts';
 import type { WheelTimer } from '../../timer-wheel.ts';
-import type { Connection } from './connection.ts';
 import type { LinkedList } from './linked-list.ts';
-import { bodyMayBeHeld } from './request-head.ts';
 import type { RequestBody } from './request-body.ts';
+import { bodyMayBeHeld } from './request-head.ts';
 import type { Expectation } from './response-parser.ts';
 
 /** Methods that may be sent again though the upstream may have acted on them already (RFC 9110 section 9.2.2). */
@@ -16,6 +16,14 @@ const NO_HEADERS: ResponseHeaders = Object.freeze({});
 export interface ExchangeOwner {
   /** Frees whatever the exchange holds: its place in a queue, its dial, its connection. */
   release(exchange: Exchange): void;
+}
+
+/** What the exchange asks of the connection that carries it, or will. */
+export interface Carrier {
+  pause(): void;
+  resume(exchange: Exchange): void;
+  /** Closes it at once. */
+  drop(): void;
 }
 
 export class Exchange implements DispatchController, Expectation {
@@ -38,9 +46,9 @@ export class Exchange implements DispatchController, Expectation {
   previous: Exchange | null = null;
   next: Exchange | null = null;
   /** The connection that is being opened on its account. */
-  dial: Connection | null = null;
+  dial: Carrier | null = null;
   /** The connection that carries it. */
-  connection: Connection | null = null;
+  connection: Carrier | null = null;
   /** Present while a streamed body goes up. */
   body: RequestBody | null = null;
   /** Waiting for `100 Continue`, but not for ever. */
@@ -143,7 +151,7 @@ export class Exchange implements DispatchController, Expectation {
   }
 
   /** The handler takes the socket over. */
-  upgraded(statusCode: number, rawHeaders: string[], socket: import('node:net').Socket, rest: Buffer): void {
+  upgraded(statusCode: number, rawHeaders: string[], socket: Socket, rest: Buffer): void {
     this.finished = true;
     this.#leave();
     this.rawHeaders = rawHeaders;

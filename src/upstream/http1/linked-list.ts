@@ -1,8 +1,8 @@
 // A list whose members carry their own links, so that any of them leaves in constant time.
 
-export interface Member<T> {
-  /** Owned by the list. */
-  list: LinkedList<T & Member<T>> | null;
+export interface Member<T extends Member<T>> {
+  /** Owned by the list that it is in. */
+  list: LinkedList<T> | null;
   previous: T | null;
   next: T | null;
 }
@@ -13,7 +13,7 @@ export class LinkedList<T extends Member<T>> {
   last: T | null = null;
 
   push(member: T): void {
-    member.list = this as unknown as LinkedList<T & Member<T>>;
+    member.list = this;
     member.previous = this.last;
     member.next = null;
     if (this.last === null) this.first = member;
@@ -24,7 +24,7 @@ export class LinkedList<T extends Member<T>> {
 
   /** Does nothing when it is in no list, or in another. */
   remove(member: T): void {
-    if ((member.list as unknown) !== this) return;
+    if (member.list !== this) return;
     if (member.previous === null) this.first = member.next;
     else member.previous.next = member.next;
     if (member.next === null) this.last = member.previous;

@@ -56,7 +56,7 @@ export class RequestBody {
     stream.off('error', this.#onError);
     stream.off('close', this.#onClose);
     if (!stream.readableEnded) {
-      stream.pause();
+      if (!this.#complete) stream.pause();
       // An error of a stream that nobody listens to any more would end the process.
       if (stream.listenerCount('error') === 0) stream.on('error', ignore);
     }
@@ -115,14 +115,18 @@ export class RequestBody {
       return;
     }
     const trailers = (this.#stream as Partial<IncomingMessage>).rawTrailers;
-    this.#socket.write(`${this.#sent === 0 ? '' : '\r\n'}0\r\n${trailers === undefined ? '' : trailerLines(trailers)}\r\n`, 'latin1');
+    this.#socket.write(
+      `${this.#sent === 0 ? '' : '\r\n'}0\r\n${trailers === undefined ? '' : trailerLines(trailers)}\r\n`,
+      'latin1',
+    );
     this.stop();
     this.#completed();
   };
 
   readonly #onError = (error: Error): void => {
     if (this.#complete) this.stop();
-    else this.#fail((error as { code?: string }).code?.startsWith('SLV_') ? error : clientAborted(error.message, error));
+    else
+      this.#fail((error as { code?: string }).code?.startsWith('SLV_') ? error : clientAborted(error.message, error));
   };
 
   readonly #onClose = (): void => {
@@ -138,7 +142,8 @@ function trailerLines(rawTrailers: readonly string[]): string {
   for (let i = 0; i < rawTrailers.length; i += 2) {
     const name = rawTrailers[i];
     const value = rawTrailers[i + 1];
-    if (allowedAsTrailer(name) && consistsOf(TOKEN, name) && consistsOf(FIELD_CONTENT, value)) lines += `${name}: ${value}\r\n`;
+    if (allowedAsTrailer(name) && consistsOf(TOKEN, name) && consistsOf(FIELD_CONTENT, value))
+      lines += `${name}: ${value}\r\n`;
   }
   return lines;
 }
@@ -151,7 +156,10 @@ function consistsOf(octets: Uint8Array, text: string): boolean {
 }
 
 function wrongLength(declared: number): TransportError {
-  return new TransportError('SLV_BAD_REQUEST', `the request body does not have the ${declared} bytes that were declared`);
+  return new TransportError(
+    'SLV_BAD_REQUEST',
+    `the request body does not have the ${declared} bytes that were declared`,
+  );
 }
 
 function clientAborted(what: string, cause?: Error): TransportError {

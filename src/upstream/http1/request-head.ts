@@ -57,12 +57,19 @@ export function writeHead(options: DispatchOptions, authority: string): string {
 function isOurs(name: string): boolean {
   const lower = name.toLowerCase();
   return (
-    lower === 'expect' || lower === 'upgrade' || lower === 'connection' || lower === 'keep-alive' ||
-    lower === 'content-length' || lower === 'transfer-encoding'
+    lower === 'expect' ||
+    lower === 'upgrade' ||
+    lower === 'connection' ||
+    lower === 'keep-alive' ||
+    lower === 'content-length' ||
+    lower === 'transfer-encoding'
   );
 }
 
-function framingOf({ method, body, contentLength, upgrade, expectContinue }: DispatchOptions, sendsTe: boolean): string {
+function framingOf(
+  { method, body, contentLength, upgrade, expectContinue }: DispatchOptions,
+  sendsTe: boolean,
+): string {
   let framing = '';
   if (upgrade !== null) framing = `connection: ${sendsTe ? 'upgrade, te' : 'upgrade'}\r\nupgrade: ${upgrade}\r\n`;
   else if (sendsTe) framing = 'connection: te\r\n';

@@ -73,7 +73,8 @@ function readStatus(text: string): number {
   const hundreds = text.charCodeAt(9) - 0x30;
   const tens = text.charCodeAt(10) - 0x30;
   const units = text.charCodeAt(11) - 0x30;
-  if (!(hundreds >= 1 && hundreds <= 9 && tens >= 0 && tens <= 9 && units >= 0 && units <= 9)) throw malformed('status code');
+  if (!(hundreds >= 1 && hundreds <= 9 && tens >= 0 && tens <= 9 && units >= 0 && units <= 9))
+    throw malformed('status code');
   return hundreds * 100 + tens * 10 + units;
 }
 
@@ -99,7 +100,10 @@ export function readFields(text: string, at: number, lines: string[]): void {
     }
     if (octet !== CR || text.charCodeAt(at + 1) !== LF) throw malformed('field value');
     if (lines.length === MAX_FIELDS * 2) {
-      throw new TransportError(TRANSPORT_CODES.headersTooLarge, `the upstream sent more than ${MAX_FIELDS} field lines`);
+      throw new TransportError(
+        TRANSPORT_CODES.headersTooLarge,
+        `the upstream sent more than ${MAX_FIELDS} field lines`,
+      );
     }
     lines.push(text.slice(nameStart, nameEnd), text.slice(valueStart, valueEnd));
     at += 2;
@@ -145,7 +149,8 @@ function readFraming(head: ResponseHead, minorVersion: number): void {
         break;
       case 17:
         if (lines[i].toLowerCase() === 'transfer-encoding') {
-          if (head.chunked || lines[i + 1].toLowerCase() !== 'chunked') throw malformed('Transfer-Encoding other than chunked');
+          if (head.chunked || lines[i + 1].toLowerCase() !== 'chunked')
+            throw malformed('Transfer-Encoding other than chunked');
           head.chunked = true;
         }
         break;

@@ -1,5 +1,4 @@
 // Turns the octets that arrive on one connection into the parts of its responses, whatever their boundaries (RFC 9112).
-import { TRANSPORT_CODES } from '../../dispatch.ts';
 import { ChunkSizeReader } from './chunk-size.ts';
 import { allowedAsTrailer, CR, LF } from './grammar.ts';
 import { emptyHead, malformed, namesOption, type ResponseHead, readFields, readHead } from './response-head.ts';
@@ -69,6 +68,11 @@ export class ResponseParser {
   /** Whether a body was announced where none may follow, so that a sloppy upstream may still send one. */
   get announcedAbsentBody(): boolean {
     return this.#withoutBody && (this.head.chunked || this.head.contentLength > 0);
+  }
+
+  /** Whether the final head has been read. */
+  get headComplete(): boolean {
+    return this.#state > HEAD;
   }
 
   get #withoutBody(): boolean {

@@ -44,7 +44,7 @@ export class SectionBuffer {
       if (emptyLine !== -1 && emptyLine + 4 <= end) {
         const length = emptyLine + 4 - at;
         if (length > this.#maxBytes) throw this.#tooLarge();
-        this.text = octets.latin1Slice(at, at + length);
+        this.text = octets.toString('latin1', at, at + length);
         return length;
       }
     }
@@ -59,9 +59,10 @@ export class SectionBuffer {
     this.#keep(octets, at, taken);
     if (head && from < VERSION.length) {
       const known = Math.min(this.#length, VERSION.length);
-      if ((this.#kept as Buffer).compare(VERSION, 0, known, 0, known) !== 0) throw malformed('not an HTTP/1.x status line');
+      if ((this.#kept as Buffer).compare(VERSION, 0, known, 0, known) !== 0)
+        throw malformed('not an HTTP/1.x status line');
     }
-    if (length !== 0) this.text = (this.#kept as Buffer).latin1Slice(0, this.#length);
+    if (length !== 0) this.text = (this.#kept as Buffer).toString('latin1', 0, this.#length);
     return length;
   }
 

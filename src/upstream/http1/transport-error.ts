@@ -1,5 +1,5 @@
 // What the transport reports when an exchange cannot be completed: one class, so that policies above can tell what is safe to repeat.
-import { type TRANSPORT_CODES } from '../../dispatch.ts';
+import type { TRANSPORT_CODES } from '../../dispatch.ts';
 import { type Code, SelvedgeError } from '../../errors.ts';
 
 export type TransportCode = (typeof TRANSPORT_CODES)[keyof typeof TRANSPORT_CODES];

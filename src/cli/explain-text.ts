@@ -1,0 +1,74 @@
+// What `selvedge explain` prints for people; `--json` prints the explanation itself.
+import type { ExplainedAction, ExplainedBackend, ExplainedCandidate, Explanation } from '../routing/explanation.ts';
+
+/** Ends with a line break. */
+export function explanationText(explanation: Explanation): string {
+  const { listener, request, considered, refused, route } = explanation;
+  const lines = [
+    `listener    ${listener.role} ${listener.owner}, ${listener.name}`,
+    `host        ${request.host === null ? 'malformed' : request.host || 'none'}`,
+    `path        ${request.path ?? 'malformed'}`,
+  ];
+  if (request.query !== '') lines.push(`query       ${request.query}`);
+  if (considered.length > 0) lines.push('considered', ...considered.map(candidateLine));
+  if (refused !== null) {
+    lines.push(`answer      ${refused.status} ${refused.code}: ${refused.why}`);
+  } else if (route !== null) {
+    lines.push(`route       ${route.name} (${route.place}), by ${route.match}`);
+    const chain = route.chain.map(({ plugin, from }) => `${plugin} (${from})`);
+    lines.push(`chain       ${chain.length === 0 ? 'no plugin' : chain.join(' > ')}`);
+    lines.push(...actionLines(route.action));
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+function candidateLine({ route, match, place, outcome, failed }: ExplainedCandidate): string {
+  const mark = outcome === 'chosen' ? '+' : '-';
+  const why = outcome === 'chosen' ? 'chosen' : outcome === 'later' ? 'matches too, but comes later' : failed;
+  return `  ${mark} ${route} [${match}] (${place}): ${why}`;
+}
+
+function actionLines(action: ExplainedAction): string[] {
+  switch (action.kind) {
+    case 'redirect':
+      return [`answer      ${action.status}, location: ${action.location}`];
+    case 'respond': {
+      const headers = Object.entries(action.headers).map(([name, value]) => `            ${name}: ${value}`);
+      return [`answer      ${action.status}, ${Buffer.byteLength(action.body)} bytes of body`, ...headers];
+    }
+    case 'forward': {
+      const { requestMs, perTryMs, idleMs } = action.timeouts;
+      const perTry = perTryMs === 0 ? 'the rest of it' : durationText(perTryMs);
+      return [
+        ...action.backends.flatMap(backendLines),
+        `timeouts    request ${durationText(requestMs)}, per try ${perTry}, idle ${durationText(idleMs)}`,
+      ];
+    }
+  }
+}
+
+function backendLines(backend: ExplainedBackend): string[] {
+  const { service, subset, share, path, host, endpoints, problem } = backend;
+  const name = subset === null ? service : `${service}, subset ${subset}`;
+  return [
+    `forward     ${name}, ${Number((share * 100).toFixed(2))}% of requests, as ${path}${host === '' ? '' : ` of ${host}`}`,
+    ...endpoints.map(({ address, hop, weight }) => {
+      const through = hop === null ? '' : ` through its hop ${hop}`;
+      return `  endpoint  ${address}${through}${weight === 1 ? '' : `, weight ${weight}`}`;
+    }),
+    ...(problem === null ? [] : [`  problem   ${problem}`]),
+  ];
+}
+
+/** In the largest unit that keeps it whole. */
+function durationText(ms: number): string {
+  if (ms === 0) return 'none';
+  for (const [unit, size] of [
+    ['h', 3_600_000],
+    ['m', 60_000],
+    ['s', 1000],
+  ] as const) {
+    if (ms % size === 0) return `${ms / size}${unit}`;
+  }
+  return `${ms}ms`;
+}

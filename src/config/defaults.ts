@@ -1,0 +1,42 @@
+// Fills in what the user left out, from the `default` of each key in the schema.
+import type { TSchema } from 'typebox';
+import type { Json } from './origins.ts';
+
+interface SchemaNode {
+  readonly type?: string | readonly string[];
+  readonly default?: unknown;
+  readonly properties?: Readonly<Record<string, SchemaNode>>;
+  readonly patternProperties?: Readonly<Record<string, SchemaNode>>;
+  readonly items?: SchemaNode;
+  readonly anyOf?: readonly SchemaNode[];
+}
+
+/** Mutates `value`, which fits the schema with its shorthand written out. What is added has no origin: it is a default. */
+export function fillDefaults(schema: TSchema, value: unknown): void {
+  fill(schema as SchemaNode, value);
+}
+
+function fill(schema: SchemaNode, value: unknown): void {
+  if (typeof value !== 'object' || value === null) return;
+  const shape = branchFor(schema, value);
+  if (Array.isArray(value)) {
+    for (const item of value) fill(shape.items ?? {}, item);
+    return;
+  }
+  for (const [key, inner] of Object.entries(shape.properties ?? {})) {
+    const container = value as Json;
+    if (!(key in container) && inner.default !== undefined) container[key] = structuredClone(inner.default);
+    fill(inner, container[key]);
+  }
+  for (const inner of Object.values(shape.patternProperties ?? {})) {
+    for (const item of Object.values(value)) fill(inner, item);
+  }
+}
+
+/** Of a union the alternative that is a list or a map, as the value is; written-out shorthand is always one of those. */
+function branchFor(schema: SchemaNode, value: object): SchemaNode {
+  if (schema.anyOf === undefined) return schema;
+  const type = Array.isArray(value) ? 'array' : 'object';
+  const fitting = schema.anyOf.find((branch) => branch.type === type);
+  return fitting ?? {};
+}

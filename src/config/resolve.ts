@@ -1,0 +1,76 @@
+// From the complete config to the one that everything after reads: units parsed, names in one form, files absolute, frozen.
+import type { Clock } from './certificates.ts';
+import type { CompleteConfig } from './complete.ts';
+import type { Cursor } from './cursor.ts';
+import { listenHost } from './listen-host.ts';
+import type { AccessLog, Config, Metrics } from './model.ts';
+import { resolveGateway } from './resolve-gateway.ts';
+import { resolveRoute } from './resolve-route.ts';
+import { resolveService } from './resolve-service.ts';
+import { DEFAULT_BUCKETS } from './schema.ts';
+import { fraction, milliseconds } from './units.ts';
+
+/** Problems go to the cursor's findings; the result is for use only when none of them is an error. */
+export function resolveConfig(config: Cursor<CompleteConfig>, clock: Clock): Config {
+  const telemetry = config.at('telemetry').filled();
+  const drain = config.at('drain').filled();
+  return freeze<Config>({
+    version: 1,
+    admin: resolveAdmin(config.at('admin').filled()),
+    accessLog: resolveAccessLog(telemetry.at('accessLog').filled()),
+    metrics: resolveMetrics(telemetry.at('metrics').filled()),
+    drain: {
+      graceMs: milliseconds(drain.at('grace').filled()),
+      timeoutMs: milliseconds(drain.at('timeout').filled()),
+    },
+    gateways: config.at('gateways').filled().entries().map(([name, gateway]) => resolveGateway(name, gateway, clock)),
+    services: config.at('services').filled().entries().map(([name, service]) => resolveService(name, service, clock)),
+    routes: config.at('routes').filled().items().map((route) => resolveRoute(route, config)),
+  });
+}
+
+function resolveAdmin(admin: Cursor<NonNullable<CompleteConfig['admin']>>): Config['admin'] {
+  const { value } = admin;
+  if (value === false || value.port === false) return null;
+  const map = admin as Cursor<typeof value>;
+  return { host: listenHost(map.at('host').filled()), port: value.port as number };
+}
+
+type AccessLogInput = NonNullable<NonNullable<CompleteConfig['telemetry']>['accessLog']>;
+
+function resolveAccessLog(written: Cursor<AccessLogInput>): AccessLog | null {
+  if (written.value === false) return null;
+  const log = written as Cursor<Exclude<AccessLogInput, false>>;
+  let slowMs: number | null = null;
+  let errors = false;
+  for (const item of log.at('always').filled().items()) {
+    if ((item.value as unknown) === 'errors') errors = true;
+    else slowMs = Math.min(slowMs ?? Number.POSITIVE_INFINITY, milliseconds(item.at('slow')));
+  }
+  return {
+    sample: fraction(log.at('sample').filled()),
+    always: { errors, slowMs },
+    redact: log.at('redact').filled().value.map((name) => name.toLowerCase()),
+    fields: log.at('fields').filled().value,
+    headers: log.at('headers').filled().value.map((name) => name.toLowerCase()),
+  };
+}
+
+function resolveMetrics(metrics: Cursor<NonNullable<NonNullable<CompleteConfig['telemetry']>['metrics']>>): Metrics {
+  const buckets = metrics.at('buckets').filled();
+  const bounds = buckets.value;
+  if (bounds.some((bound, index) => index > 0 && bound <= bounds[index - 1])) buckets.error('must ascend, each bound above the one before');
+  return {
+    buckets: bounds.length === 0 ? DEFAULT_BUCKETS : bounds,
+    maxSeries: metrics.at('maxSeries').filled().value,
+  };
+}
+
+function freeze<T>(value: T): T {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  // What a program put into plugin options (a class instance) is not ours to freeze.
+  if (!Array.isArray(value) && prototype !== null && Object.getPrototypeOf(prototype) !== null) return value;
+  for (const inner of Object.values(value)) freeze(inner);
+  return Object.freeze(value);
+}

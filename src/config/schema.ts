@@ -1,0 +1,118 @@
+// The one source of what a config may say: types, validation, defaults, editor completion and the reference all come from here.
+import { Type } from 'typebox';
+import { gateways } from './schema-gateway.ts';
+import { choice, duration, integer, list, named, object, port, share, text } from './schema-parts.ts';
+import { routes } from './schema-route.ts';
+import { services } from './schema-service.ts';
+
+const admin = Type.Union(
+  [
+    Type.Literal(false, { description: 'No admin API.' }),
+    object(
+      {
+        host: Type.Optional(text('Address to listen on. The admin API has no password: keep it on loopback.', { default: '127.0.0.1', minLength: 1 })),
+        port: Type.Optional(
+          Type.Union([port('`0`: any free one.', { example: 9901 }), Type.Literal(false, { description: 'No admin API.' })], {
+            description: 'Port to listen on.',
+            default: 9901,
+          }),
+        ),
+      },
+      'Where the admin API listens.',
+    ),
+  ],
+  { description: 'The admin API: health, metrics and what is running.', default: {}, examples: [{ port: 9901 }] },
+);
+
+const accessLog = Type.Union(
+  [
+    Type.Literal(false, { description: 'No access log.' }),
+    object(
+      {
+        format: Type.Optional(choice(['json'], 'One JSON object a line.', { default: 'json' })),
+        sample: Type.Optional(share('Share of the requests that are logged.', { default: '100%' })),
+        always: Type.Optional(
+          list(
+            Type.Union([
+              Type.Literal('errors', { description: 'Responses with a status from 500, and whatever Selvedge answered itself.' }),
+              object({ slow: duration('Responses that took longer.', { example: '1s' }) }, 'Slow responses.'),
+            ]),
+            'What is logged whatever `sample` says.',
+            { default: ['errors', { slow: '1s' }], example: ['errors'] },
+          ),
+        ),
+        redact: Type.Optional(list(Type.String(), 'Headers whose values are never written.', { default: ['authorization', 'cookie'] })),
+        fields: Type.Optional(named(Type.String(), 'Fixed fields of every line.', { default: {}, example: { region: 'eu-1' } })),
+        headers: Type.Optional(list(Type.String(), 'Request headers that are written.', { default: [], example: ['user-agent'] })),
+      },
+      'How requests are logged.',
+    ),
+  ],
+  { description: 'One line a request on stdout.', default: {}, examples: [{ sample: '10%' }] },
+);
+
+/** Seconds. */
+export const DEFAULT_BUCKETS: readonly number[] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+
+const metrics = object(
+  {
+    buckets: Type.Optional(
+      list(Type.Number({ exclusiveMinimum: 0 }), 'Upper bounds of the duration histograms in seconds, ascending. Empty: the default.', {
+        default: DEFAULT_BUCKETS,
+        example: [0.1, 1],
+      }),
+    ),
+    maxSeries: Type.Optional(integer('Series of all metrics together; past it, new ones are left out and counted.', { minimum: 100, default: 20_000 })),
+  },
+  'Prometheus metrics at `/metrics` of the admin API.',
+  { default: {}, example: { maxSeries: 5000 } },
+);
+
+export const ConfigSchema = Type.Object(
+  {
+    version: Type.Literal(1, { description: 'Version of this format.', examples: [1] }),
+    mesh: Type.Optional(
+      object(
+        { mtls: Type.Optional(choice(['off'], 'Encryption and identity between hops. `off`: plain HTTP between them.', { example: 'off' })) },
+        'What holds between hops. A config with hops must say `mtls`.',
+        { example: { mtls: 'off' } },
+      ),
+    ),
+    admin: Type.Optional(admin),
+    telemetry: Type.Optional(
+      object({ accessLog: Type.Optional(accessLog), metrics: Type.Optional(metrics) }, 'What is recorded.', {
+        default: {},
+        example: { accessLog: { sample: '10%' } },
+      }),
+    ),
+    drain: Type.Optional(
+      object(
+        {
+          grace: Type.Optional(duration('From failing readiness to closing the listeners, so that load balancers notice.', { default: '5s' })),
+          timeout: Type.Optional(duration('Time that requests in flight get after that.', { default: '30s' })),
+        },
+        'What SIGTERM gives time for.',
+        { default: {}, example: { grace: '0s' } },
+      ),
+    ),
+    workers: Type.Optional(Type.Literal(1, { description: 'Processes that share the ports.', default: 1 })),
+    gateways: Type.Optional(gateways),
+    services: Type.Optional(services),
+    routes: Type.Optional(routes),
+  },
+  {
+    additionalProperties: false,
+    title: 'Selvedge config',
+    description: 'One config for the whole mesh: edge gateways, services with their hops, and routes.',
+  },
+);
+
+/** The schema as a document of its own: selvedge.schema.json. `$schema` is a key that editors put into JSON configs. */
+export function jsonSchema(): Record<string, unknown> {
+  const { properties, ...rest } = JSON.parse(JSON.stringify(ConfigSchema)) as { properties: Record<string, unknown> };
+  return {
+    $schema: 'http://json-schema.org/draft-07/schema#',
+    ...rest,
+    properties: { $schema: { type: 'string', description: 'Where this schema lies, for editors.' }, ...properties },
+  };
+}

@@ -1,0 +1,38 @@
+// The north-south role: what a gateway of the config listens on, and the chain that every one of its requests begins with.
+import type { Config } from '../config/model.ts';
+import type { ListenerSpec } from '../runtime/listener-spec.ts';
+
+/** One link of a default chain. */
+export interface DefaultPlugin {
+  readonly name: string;
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/** Empty when the config has no gateway of that name. */
+export function gatewayListeners(config: Config, name: string): readonly ListenerSpec[] {
+  const gateway = config.gateways.find((candidate) => candidate.name === name);
+  if (gateway === undefined) return [];
+  return gateway.listeners.map((listener) => ({
+    key: `gateway/${name}/${listener.name}`,
+    role: 'gateway',
+    owner: name,
+    name: listener.name,
+    host: listener.host,
+    port: listener.port,
+    tls: listener.tls,
+    limits: listener.limits,
+    clientAddress: gateway.clientAddress,
+    fixedService: null,
+    at: listener.at,
+  }));
+}
+
+/** Before the gateway's own list. Load shedding and tracing join here when they exist. */
+export function defaultEdgePlugins({ accessLog, metrics }: Config): readonly DefaultPlugin[] {
+  const chain: DefaultPlugin[] = [
+    { name: 'request-id', options: { trust: false } },
+    { name: 'metrics', options: { ...metrics } },
+  ];
+  if (accessLog !== null) chain.push({ name: 'access-log', options: { ...accessLog } });
+  return chain;
+}

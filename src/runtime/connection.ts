@@ -1,0 +1,97 @@
+// One open connection of a listener: what is known of the other end, and the response that is being sent on it.
+import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import { plainAddress } from '../http/address.ts';
+import type { Peer } from '../plugin.ts';
+import { type Certificates, covers, type ServedCertificate } from './certificates.ts';
+import type { Connection, ListenerSpec } from './listener-spec.ts';
+import { commonName, subjectNames } from './subject-names.ts';
+
+const CONNECTION: unique symbol = Symbol('selvedge.connection');
+
+/** What a connection asks of the listener that it came in by, as the listener is now. */
+interface Origin {
+  readonly spec: ListenerSpec;
+  readonly certificates: Certificates | null;
+}
+
+export class OpenConnection implements Connection {
+  readonly scheme: 'http' | 'https';
+  readonly remoteAddress: string;
+  readonly localPort: number;
+  readonly peer: Peer | null;
+  readonly serverName: string | null;
+  readonly socket: Socket;
+  /** The response to the newest request; null before the first. */
+  response: ServerResponse | null = null;
+  /** A refusal is on its way or waits for its turn: nothing more is read as a request. */
+  refused = false;
+  readonly #origin: Origin;
+  readonly #served: ServedCertificate | null;
+  /** The last answer of `servesAuthority`: nearly every connection asks for one host only. */
+  #asked = '';
+  #answer = true;
+
+  constructor(origin: Origin, socket: Socket) {
+    this.#origin = origin;
+    this.socket = socket;
+    this.remoteAddress = plainAddress(socket.remoteAddress ?? '');
+    this.localPort = socket.localPort ?? 0;
+    const { certificates } = origin;
+    this.scheme = certificates === null ? 'http' : 'https';
+    const { servername } = socket as TLSSocket;
+    this.serverName = certificates !== null && typeof servername === 'string' ? servername.toLowerCase() : null;
+    this.#served = certificates === null || this.serverName === null ? null : certificates.choose(this.serverName);
+    this.peer = certificates === null || origin.spec.tls?.clientCertificate == null ? null : peerOf(socket as TLSSocket);
+    (socket as Tagged)[CONNECTION] = this;
+  }
+
+  get listener(): ListenerSpec {
+    return this.#origin.spec;
+  }
+
+  /** A response is not over yet. */
+  get busy(): boolean {
+    return this.response !== null && !this.response.closed && !this.response.writableFinished;
+  }
+
+  /**
+   * False when the client asks for a host (`host[:port]` as received) that another certificate than the one of this connection would be
+   * chosen for: 421 Misdirected Request (RFC 9110 section 15.5.20). Without TLS, server name or choice everything is served.
+   */
+  servesAuthority(authority: string): boolean {
+    const served = this.#served;
+    if (served === null || authority === '') return true;
+    if (authority !== this.#asked) {
+      const host = authority.toLowerCase().replace(/\.?(?::\d*)?$/, '');
+      this.#asked = authority;
+      this.#answer = covers(served, host) || (this.#origin.certificates as Certificates).choose(host) === served;
+    }
+    return this.#answer;
+  }
+}
+
+interface Tagged {
+  [CONNECTION]?: OpenConnection;
+}
+
+/** Null for a socket whose TLS handshake is not over. */
+export function connectionOf(socket: object): OpenConnection | null {
+  return (socket as Tagged)[CONNECTION] ?? null;
+}
+
+/** Null without a certificate, and for one that did not verify against the CA of the listener. */
+function peerOf(socket: TLSSocket): Peer | null {
+  if (!socket.authorized) return null;
+  const certificate = socket.getPeerX509Certificate();
+  if (certificate === undefined) return null;
+  const uri = subjectNames(certificate).find(({ type }) => type === 'URI');
+  return {
+    id: uri?.value ?? commonName(certificate) ?? certificate.subject,
+    subject: certificate.subject,
+    fingerprint256: certificate.fingerprint256,
+    verified: true,
+    expiresAt: Date.parse(certificate.validTo),
+  };
+}

@@ -1,0 +1,281 @@
+// Where the outside comes in: one address, its server, and every connection from accept to close.
+import type * as http from 'node:http';
+import { Server as NetServer, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { TLSSocket } from 'node:tls';
+import type { Logger } from 'pino';
+import type { Problem } from '../config/problem.ts';
+import type { Code } from '../errors.ts';
+import { formatHostPort } from '../http/address.ts';
+import { checkRequest } from '../http/request-check.ts';
+import { BindError } from './bind-error.ts';
+import { Certificates } from './certificates.ts';
+import { codeOfClientError } from './client-error.ts';
+import { connectionOf, OpenConnection } from './connection.ts';
+import { EXPECT_CONTINUE, type ListenerSpec, type RequestSink } from './listener-spec.ts';
+import { newRefusal, refuseRequest, refuseSocket } from './refusal.ts';
+import { applyLimits, applyTls, createServer } from './server.ts';
+import { putBack, takesUpgrade } from './upgrade-offer.ts';
+
+export class Listener {
+  #spec: ListenerSpec;
+  readonly #sink: RequestSink;
+  readonly #log: Logger;
+  #server: http.Server | null = null;
+  #certificates: Certificates | null = null;
+  #draining = false;
+  readonly #open = new Set<OpenConnection>();
+  /** TLS handshakes under way, by the two addresses; together with `#open` bounded by `limits.connections`. */
+  readonly #handshakes = new Map<string, Handshake>();
+
+  constructor(spec: ListenerSpec, sink: RequestSink, log: Logger) {
+    this.#spec = spec;
+    this.#sink = sink;
+    this.#log = log.child({ listener: spec.key });
+  }
+
+  get spec(): ListenerSpec {
+    return this.#spec;
+  }
+
+  /** As connections need it: see OpenConnection. */
+  get certificates(): Certificates | null {
+    return this.#certificates;
+  }
+
+  /** Open connections, handshakes and upgraded ones included. */
+  get connections(): number {
+    return this.#open.size + this.#handshakes.size;
+  }
+
+  /** Rejects with a BindError that names listener, address and cause. */
+  async bind(): Promise<void> {
+    const { tls, limits } = this.#spec;
+    try {
+      this.#certificates = tls === null ? null : new Certificates(tls);
+    } catch (error) {
+      throw new BindError(this.#spec, error as Error);
+    }
+    const server = createServer(this.#certificates);
+    applyLimits(server, limits);
+    if (tls !== null) applyTls(server, tls, this.#certificates as Certificates, false);
+    this.#listenTo(server);
+    await new Promise<void>((resolve, reject) => {
+      const failed = (error: Error): void => reject(new BindError(this.#spec, error));
+      server.once('error', failed);
+      server.listen({ host: this.#spec.host, port: this.#spec.port }, () => {
+        server.off('error', failed);
+        resolve();
+      });
+    });
+    // A failed accept (no file descriptors left) is that connection's misfortune, not the listener's.
+    server.on('error', (error) => this.#log.error({ err: error }, 'cannot accept a connection'));
+    this.#server = server;
+  }
+
+  /** Null when it is not bound. */
+  address(): { readonly host: string; readonly port: number } | null {
+    const address = this.#server?.address() ?? null;
+    return address === null || typeof address === 'string' ? null : { host: address.address, port: address.port };
+  }
+
+  /** True when `update` can take `spec` over: the same address, with TLS or without as now. */
+  canUpdate(spec: ListenerSpec): boolean {
+    const { host, port, tls } = this.#spec;
+    return spec.host === host && spec.port === port && (spec.tls === null) === (tls === null);
+  }
+
+  /**
+   * Takes limits, certificates and client certificate policy over without dropping a connection; open ones keep their certificate.
+   * Never throws: a certificate that cannot be used leaves the old one in force, is logged, and returned by the next `reloadCertificates`.
+   */
+  update(spec: ListenerSpec): void {
+    this.#spec = spec;
+    if (this.#server !== null) applyLimits(this.#server, spec.limits);
+    for (const problem of this.#readCertificates()) this.#log.error(problem.message);
+  }
+
+  /** Reads certificates, keys and CA again. What cannot be used keeps the old one and is returned. */
+  async reloadCertificates(): Promise<readonly Problem[]> {
+    return this.#readCertificates();
+  }
+
+  /** Closes the listening socket only: open connections go on, idle ones too. */
+  async stopAccepting(): Promise<void> {
+    // http.Server.close would also cut idle connections and stop enforcing headerTimeout.
+    if (this.#server?.listening) NetServer.prototype.close.call(this.#server);
+  }
+
+  /** From now on every response says `connection: close`, and idle keep-alive connections are closed. Upgraded connections go on. */
+  drain(): void {
+    this.#draining = true;
+    for (const connection of this.#open) closeWhenIdle(connection);
+  }
+
+  /** Ends everything at once. */
+  destroy(): void {
+    void this.stopAccepting();
+    for (const { socket } of this.#handshakes.values()) socket.destroy();
+    for (const { socket } of this.#open) socket.destroy();
+  }
+
+  #readCertificates(): readonly Problem[] {
+    const { tls } = this.#spec;
+    if (tls === null || this.#certificates === null || this.#server === null) return [];
+    const { changed, problems } = this.#certificates.reload(tls);
+    applyTls(this.#server, tls, this.#certificates, changed);
+    return problems;
+  }
+
+  #listenTo(server: http.Server): void {
+    if (this.#certificates === null) server.on('connection', (socket: Socket) => this.#opened(socket));
+    else {
+      server.on('connection', (socket: Socket) => this.#handshakeBegins(socket));
+      server.on('secureConnection', (socket: TLSSocket) => {
+        this.#handshakes.get(addressesOf(socket))?.over();
+        this.#opened(socket);
+      });
+    }
+    server.on('request', (req, res) => this.#request(req, res));
+    server.on('checkContinue', (req, res) => {
+      (req as { [EXPECT_CONTINUE]?: boolean })[EXPECT_CONTINUE] = true;
+      this.#request(req, res);
+    });
+    server.on('checkExpectation', (req, res) => this.#request(req, res, 'SLV_EXPECTATION_FAILED'));
+    server.on('upgrade', (req, socket, head) => this.#upgrade(req, socket, head));
+    server.on('connect', (_req, socket) => this.#refuseInTurn(connectionOf(socket) as OpenConnection, 'SLV_METHOD_UNSUPPORTED'));
+    server.on('clientError', (error, socket) => this.#clientError(error, socket as Socket));
+    server.on('drop', (dropped) => this.#sink.rejected(this.#spec, 'SLV_CONNECTION_LIMIT', dropped?.remoteAddress ?? ''));
+    // Node's look-out for late heads runs until http.Server.close, which stopAccepting avoids.
+    server.once('close', () => server.close());
+  }
+
+  #handshakeBegins(socket: Socket): void {
+    const addresses = addressesOf(socket);
+    const { tlsHandshakeTimeoutMs: limit } = this.#spec.limits;
+    const late = (): void => {
+      this.#sink.rejected(this.#spec, 'SLV_REQUEST_TIMEOUT', socket.remoteAddress ?? '');
+      socket.destroy();
+    };
+    const timer = limit > 0 ? setTimeout(late, limit).unref() : undefined;
+    const over = (): void => {
+      clearTimeout(timer);
+      socket.off('close', over);
+      this.#handshakes.delete(addresses);
+    };
+    socket.once('close', over);
+    this.#handshakes.set(addresses, { socket, over });
+  }
+
+  #opened(socket: Socket): void {
+    // Known already: put back after an upgrade that was not taken.
+    if (connectionOf(socket) !== null) return;
+    const connection = new OpenConnection(this, socket);
+    this.#open.add(connection);
+    socket.once('close', () => this.#open.delete(connection));
+  }
+
+  #request(req: http.IncomingMessage, res: http.ServerResponse, refusal: Code | null = null): void {
+    const connection = connectionOf(req.socket) as OpenConnection;
+    if (this.#draining) res.shouldKeepAlive = false;
+    const code = this.#check(connection, req) ?? refusal;
+    connection.response = res;
+    if (code === null) {
+      this.#sink.request(connection, req, res);
+      return;
+    }
+    connection.refused = true;
+    refuseRequest(res, this.#refusal(connection, code));
+  }
+
+  #upgrade(req: http.IncomingMessage, socket: Duplex, head: Buffer): void {
+    const connection = connectionOf(socket) as OpenConnection;
+    socket.on('error', ignore);
+    const code = this.#check(connection, req);
+    if (code !== null) this.#refuseInTurn(connection, code);
+    else if (takesUpgrade(req)) this.#sink.upgrade(connection, req, socket, head);
+    else {
+      const server = this.#server as http.Server;
+      putBack(req, socket, head);
+      socket.off('error', ignore);
+      server.emit(connection.scheme === 'https' ? 'secureConnection' : 'connection', socket);
+    }
+  }
+
+  #check(connection: OpenConnection, req: http.IncomingMessage): Code | null {
+    const code = checkRequest(req, this.#spec.limits);
+    if (code !== null) return code;
+    if (req.method === 'TRACE' && this.#spec.role === 'gateway') return 'SLV_METHOD_UNSUPPORTED';
+    return connection.servesAuthority(req.headers.host ?? '') ? null : 'SLV_MISDIRECTED';
+  }
+
+  #clientError(error: NodeJS.ErrnoException, socket: Socket): void {
+    const connection = connectionOf(socket);
+    const code = codeOfClientError(error);
+    if (connection === null) {
+      // The TLS handshake failed. Who only opens and closes, as health checks of load balancers do, is nobody's concern.
+      if (code !== null) this.#sink.rejected(this.#spec, code, socket.remoteAddress ?? '');
+      this.#log.debug({ err: error }, 'TLS handshake failed');
+      socket.destroy();
+      return;
+    }
+    if (connection.refused) return;
+    const silent = connection.response === null && socket.bytesRead === 0;
+    if (code === null || silent) socket.destroy(error);
+    // What follows `connection: close` is no request any more (RFC 9112 section 9.6); the answer before it still goes out.
+    else if (error.code !== 'HPE_CLOSED_CONNECTION') this.#refuseInTurn(connection, code, error);
+  }
+
+  /** Where the parser gave up, responses to earlier requests may be on their way: the refusal comes behind them. */
+  #refuseInTurn(connection: OpenConnection, code: Code, cause?: Error): void {
+    connection.refused = true;
+    const { socket } = connection;
+    const refusal = this.#refusal(connection, code, cause);
+    const settle = (): void => {
+      const { response } = connection;
+      if (response === null || !connection.busy) refuseSocket(socket, refusal);
+      else if (response.req.complete) response.once('close', settle);
+      else if (response.socket === null) response.once('socket', settle);
+      // The request whose body is broken is being answered already: breaking the answer off is all that is left to say.
+      else if (response.headersSent) socket.destroy();
+      else refuseSocket(socket, refusal);
+    };
+    settle();
+  }
+
+  #refusal(connection: OpenConnection, code: Code, cause?: Error) {
+    const refusal = newRefusal(code);
+    this.#sink.rejected(this.#spec, code, connection.remoteAddress);
+    this.#log.debug({ ...refusal, remoteAddress: connection.remoteAddress, err: cause }, 'request refused');
+    return refusal;
+  }
+}
+
+interface Handshake {
+  readonly socket: Socket;
+  /** Forgets it, whether it succeeded or the socket closed. */
+  over(): void;
+}
+
+/** One TCP connection of this machine at a time has these. */
+function addressesOf({ remoteAddress = '', remotePort, localAddress }: Socket): string {
+  return `${formatHostPort(remoteAddress, remotePort ?? 0)} ${localAddress}`;
+}
+
+/** A connection that has had no request yet may still send one: it is answered with `connection: close`. */
+function closeWhenIdle(connection: OpenConnection): void {
+  const { response, socket } = connection;
+  if (response === null) return;
+  if (!connection.busy) {
+    socket.destroySoon();
+    return;
+  }
+  response.shouldKeepAlive = false;
+  response.once('close', () => {
+    if (connection.response === response) socket.destroySoon();
+  });
+}
+
+function ignore(): void {
+  // Whoever has the socket sees its close.
+}

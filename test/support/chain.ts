@@ -1,0 +1,189 @@
+// A chain without network: the given plugins, loaded as a config would load them, around a service that is a function.
+import fastify, { type FastifyInstance, type InjectOptions, type LightMyRequestResponse } from 'fastify';
+import { type Logger, pino } from 'pino';
+import { Registry } from 'prom-client';
+import { formatProblem } from '../../src/config/problem.ts';
+import type { Dispatch, DispatchOptions, Interceptor } from '../../src/dispatch.ts';
+import { SelvedgeError } from '../../src/errors.ts';
+import type { Attempt, Exchange, Peer, Role, RouteInfo, Shared } from '../../src/plugin.ts';
+import { builtins } from '../../src/plugins/index.ts';
+import { loadPlugins } from '../../src/proxy/load-plugin.ts';
+import { SharedStore } from '../../src/runtime/shared.ts';
+
+/** What the service answers. `abort`: the client leaves before it does. */
+export type Answer = { status?: number; headers?: Record<string, string | string[]>; body?: string } | 'abort';
+
+export interface ChainOptions {
+  role?: Role;
+  owner?: string;
+  /** Facts of every exchange that differ from the usual ones. */
+  exchange?: Partial<TestExchange>;
+  /** Claims, as a plugin that verified them would leave them. */
+  user?: unknown;
+  answer?: (options: DispatchOptions) => Answer;
+  registry?: Registry;
+  store?: SharedStore;
+  logger?: Logger;
+}
+
+export class TestExchange implements Exchange {
+  id = 'id-1';
+  role: Role = 'gateway';
+  owner = 'public';
+  listener = 'http';
+  scheme: 'http' | 'https' = 'http';
+  host = 'shop.example.com';
+  path = '/';
+  query = '';
+  clientAddress = '192.0.2.1';
+  peer: Peer | null = null;
+  route: RouteInfo | null = { name: 'orders', matchedPrefix: '/' };
+  service: string | null = 'orders';
+  subset: string | null = null;
+  endpoint: string | null = '127.0.0.1:3000';
+  attempts: Attempt[] = [];
+  startedAt = performance.now();
+  reason: string | null = null;
+  bytesIn = 0;
+  bytesOut = 0;
+  upgrade: string | null = null;
+  /** What plugins asked for. */
+  bodyLimit = Number.POSITIVE_INFINITY;
+  sentTo: { service: string | null; subset: string | null } | null = null;
+
+  limitBody(bytes: number): void {
+    this.bodyLimit = Math.min(this.bodyLimit, bytes);
+  }
+
+  sendTo(service: string | null, subset: string | null = null): void {
+    this.sentTo = { service, subset };
+  }
+}
+
+export interface TestChain {
+  readonly app: FastifyInstance;
+  readonly registry: Registry;
+  /** What reached the service, in order. */
+  readonly sent: DispatchOptions[];
+  /** The exchange of every request, in order. */
+  readonly exchanges: TestExchange[];
+  inject(request: InjectOptions): Promise<LightMyRequestResponse>;
+  /** Releases shared state too, as retiring a chain does. */
+  close(): Promise<void>;
+}
+
+/** A plugin by built-in name or absolute path, with its options as a config would write them. Rejects with every problem. */
+export async function testChain(
+  plugins: readonly (readonly [name: string, options?: Record<string, unknown>])[],
+  options: ChainOptions = {},
+): Promise<TestChain> {
+  const { role = 'gateway', owner = 'public', registry = new Registry(), store = new SharedStore() } = options;
+  const uses = plugins.map(([name, written = {}], index) => ({
+    name,
+    written: name,
+    options: written,
+    at: { file: 'selvedge.yaml', line: index + 1, column: 1 },
+    baseDir: import.meta.dirname,
+  }));
+  const { loaded, problems } = await loadPlugins(uses, builtins);
+  if (problems.length > 0) throw new Error(problems.map(formatProblem).join('\n'));
+
+  const app = fastify({ logger: false, exposeHeadRoutes: false });
+  const sent: DispatchOptions[] = [];
+  const exchanges: TestExchange[] = [];
+  const phases: Record<'perRequest' | 'perAttempt', Interceptor[]> = { perRequest: [], perAttempt: [] };
+  const shared: Shared = (key, make, dispose) => store.use(app, key, make, dispose);
+  app.decorate('upstream', {
+    intercept: (phase: 'perRequest' | 'perAttempt', one: Interceptor) => phases[phase].push(one),
+  });
+  app.decorate('shared', shared);
+  app.decorate('chain', { role, owner });
+  app.decorate('metrics', registry);
+  app.decorate('logger', (options.logger ?? pino({ level: 'silent' })) as never);
+  app.decorateRequest('selvedge', null as never);
+  app.decorateRequest('user', null);
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
+  app.addHook('onRequest', async (request) => {
+    const [path, query = ''] = request.url.split('?');
+    const exchange = Object.assign(new TestExchange(), { role, owner, path, query }, options.exchange);
+    Object.assign(request, { selvedge: exchange, user: options.user });
+    exchanges.push(exchange);
+  });
+  app.setErrorHandler((error, request, reply) => {
+    const known = error instanceof SelvedgeError ? error : new SelvedgeError('SLV_PLUGIN_FAILED', String(error));
+    (request.selvedge as TestExchange).reason = known.reason;
+    reply.code(known.statusCode).send({ code: known.code });
+  });
+  for (const use of uses) {
+    const plugin = loaded.get(use);
+    if (plugin !== undefined) await app.register(plugin.plugin as never, plugin.options as never);
+  }
+  app.all('*', (request, reply) => {
+    const service: Dispatch = (dispatched, handler) => {
+      sent.push(dispatched);
+      const answer = options.answer?.(dispatched) ?? {};
+      if (answer === 'abort') {
+        (request.selvedge as TestExchange).reason = 'client_aborted';
+        reply.raw.emit('error', new Error('the client went away'));
+        reply.raw.destroy();
+        return true;
+      }
+      const { status = 200, headers = {}, body = 'ok' } = answer;
+      handler.onResponseStart?.(NO_CONTROL, status, headers);
+      handler.onResponseData?.(NO_CONTROL, Buffer.from(body));
+      handler.onResponseEnd?.(NO_CONTROL, {});
+      return true;
+    };
+    const dispatch = [...phases.perRequest, ...phases.perAttempt].reduceRight((next, one) => one(next), service);
+    const headers = Object.entries(request.headers).flatMap(([name, value]) =>
+      [value].flat().flatMap((one) => [name, String(one)]),
+    );
+    const body: Buffer[] = [];
+    dispatch(
+      {
+        method: request.method,
+        path: request.url,
+        headers,
+        body: null,
+        contentLength: null,
+        upgrade: null,
+        expectContinue: false,
+        rawOnly: false,
+      },
+      {
+        onResponseStart: (_control, status, received) => reply.code(status).headers(received),
+        onResponseData: (_control, chunk) => body.push(chunk),
+        onResponseEnd: () => reply.send(Buffer.concat(body)),
+      },
+    );
+  });
+  await app.ready();
+  return {
+    app,
+    registry,
+    sent,
+    exchanges,
+    inject: (request) => app.inject(request),
+    close: async () => {
+      await app.close();
+      store.release(app);
+    },
+  };
+}
+
+/** Values of one header as the service received them. */
+export function sentValues({ headers }: DispatchOptions, name: string): string[] {
+  return headers.filter((_, index) => index % 2 === 1 && headers[index - 1].toLowerCase() === name);
+}
+
+const NO_CONTROL = {
+  pause: () => {},
+  resume: () => {},
+  abort: () => {},
+  paused: false,
+  aborted: false,
+  reason: null,
+  rawHeaders: null,
+  rawTrailers: null,
+};
