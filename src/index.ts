@@ -6,7 +6,7 @@ import type { ConfigInput } from './config/define.ts';
 import type { Problem } from './config/problem.ts';
 import { builtins } from './plugins/index.ts';
 import { type CloseOptions, type ReloadOutcome, Runtime, type RuntimeState } from './runtime/control.ts';
-import { rolesOf } from './runtime/roles.ts';
+import { rolesOf, selectionOf } from './runtime/roles.ts';
 import { fileSource, inputSource } from './runtime/source.ts';
 import { version } from './runtime/version.ts';
 
@@ -82,9 +82,11 @@ export interface Selvedge {
 export async function createSelvedge(options: SelvedgeOptions): Promise<Selvedge> {
   const { config, roles, env = process.env, cwd = process.cwd(), registry = new Registry() } = options;
   const running = version();
+  const chosen = rolesOf(roles?.gateways, roles?.internal);
+  const reading = { env, cwd, roles: selectionOf(chosen) };
   const runtime = new Runtime({
-    source: typeof config === 'string' ? fileSource(config, { env, cwd }) : inputSource(config, { env, cwd }),
-    roles: rolesOf(roles?.gateways, roles?.internal),
+    source: typeof config === 'string' ? fileSource(config, reading) : inputSource(config, reading),
+    roles: chosen,
     builtins,
     logger: loggerOf(options.logger ?? true),
     registry,

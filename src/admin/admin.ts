@@ -7,7 +7,6 @@ import { formatProblem } from '../config/problem.ts';
 import { SelvedgeError } from '../errors.ts';
 import type { AdminServer } from '../runtime/admin-slot.ts';
 import type { Runtime } from '../runtime/control.ts';
-import { describeConfig } from './describe-config.ts';
 import { namesThisHost } from './host-check.ts';
 
 /** What the admin server shows of a runtime. */
@@ -75,7 +74,7 @@ export function buildAdmin(admin: Admin, runtime: Inspected, registry: Registry,
     loadedAt: runtime.loadedAt,
     listening: runtime.addresses(),
     lastRejected: describeRejection(runtime),
-    config: runtime.loaded === null ? null : describeConfig(runtime.loaded),
+    config: runtime.loaded?.provenance?.effective() ?? null,
   }));
   app.get('/routes', async () => ({ routes: runtime.snapshot?.describeRoutes() ?? [] }));
   app.get('/services', async () => ({ services: describeServices(runtime) }));

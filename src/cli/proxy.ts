@@ -1,7 +1,6 @@
 // `selvedge proxy :8080 http://localhost:3000`: a gateway in one line, without a file.
-import type { ConfigInput } from '../index.ts';
+import type { ConfigInput } from '../config/define.ts';
 import { type Command, UsageError } from './command.ts';
-import { serve } from './serve.ts';
 
 export const command: Command = {
   name: 'proxy',
@@ -27,6 +26,7 @@ Exit codes: 0 stopped by a signal, 2 wrong usage, 3 could not start.`,
     if (listen === undefined || url === undefined) throw new UsageError('proxy needs an address and a URL: selvedge proxy :8080 http://localhost:3000');
     if (extra !== undefined) throw new UsageError(`proxy takes no third argument "${extra}"`);
     const admin = values.admin === undefined ? null : portOf(String(values.admin));
+    const { serve } = await import('./serve.ts');
     return serve({ config: proxyConfig(parseListen(listen), parseUpstream(url), values['rewrite-host'] === true, admin) }, io);
   },
 };

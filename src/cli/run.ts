@@ -1,7 +1,6 @@
 // `selvedge run`: the config, or the roles of it that this process is, until a signal ends it.
-import { findConfig } from '../config/load.ts';
-import { type Command, UsageError } from './command.ts';
-import { serve } from './serve.ts';
+import type { Command } from './command.ts';
+import { configPath } from './config-option.ts';
 
 export const command: Command = {
   name: 'run',
@@ -24,11 +23,11 @@ Exit codes: 0 stopped by a signal, 2 wrong usage, 3 could not start (every probl
     gateway: { type: 'string', multiple: true },
     internal: { type: 'string', multiple: true },
   },
-  async run({ values, positionals }, io) {
-    if (positionals.length > 0) throw new UsageError(`run takes no argument "${positionals[0]}" (a config is given by -c)`);
-    const config = (values.config as string | undefined) ?? findConfig(io.cwd);
-    const gateways = values.gateway as readonly string[] | undefined;
-    const internal = values.internal as readonly string[] | undefined;
+  async run(input, io) {
+    const config = configPath('run', input, io);
+    const gateways = input.values.gateway as readonly string[] | undefined;
+    const internal = input.values.internal as readonly string[] | undefined;
+    const { serve } = await import('./serve.ts');
     return serve({ config, roles: { gateways, internal } }, io);
   },
 };

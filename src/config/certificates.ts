@@ -100,7 +100,9 @@ function parseKey(key: Cursor<string>, pem: string) {
     return createPrivateKey(pem);
   } catch (error) {
     const encrypted = pem.includes('ENCRYPTED');
-    key.error(`"${key.value}" ${encrypted ? 'is encrypted: store the key without a passphrase' : `is not a private key in PEM form: ${(error as Error).message}`}`);
+    key.error(
+      `"${key.value}" ${encrypted ? 'is encrypted: store the key without a passphrase' : `is not a private key in PEM form: ${(error as Error).message}`}`,
+    );
     return null;
   }
 }

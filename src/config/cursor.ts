@@ -12,6 +12,8 @@ export interface Findings {
   readonly files: Set<string>;
 }
 
+type Whereabouts = Pick<Origin, 'place' | 'keyPlace'> & { readonly file: { readonly dir: string } };
+
 /** One value of the config with its whereabouts. */
 export class Cursor<T> {
   readonly value: T;
@@ -19,14 +21,17 @@ export class Cursor<T> {
   readonly path: string;
   /** Where the value stands; for a default, where the thing that lacks it stands. */
   readonly place: Place;
+  /** Where its key stands; for the item of a list, the item. */
+  readonly keyPlace: Place;
   /** Folder that relative paths in this value start from. */
   readonly dir: string;
   readonly #findings: Findings;
 
-  constructor(value: T, path: string, origin: Pick<Origin, 'place'> & { readonly file: { readonly dir: string } }, findings: Findings) {
+  constructor(value: T, path: string, origin: Whereabouts, findings: Findings) {
     this.value = value;
     this.path = path;
     this.place = origin.place;
+    this.keyPlace = origin.keyPlace;
     this.dir = origin.file.dir;
     this.#findings = findings;
   }
@@ -77,15 +82,25 @@ export class Cursor<T> {
   }
 
   error(message: string): void {
-    this.#report('error', message);
+    this.#report('error', this.place, this.path, message);
   }
 
   warn(message: string): void {
-    this.#report('warning', message);
+    this.#report('warning', this.place, this.path, message);
   }
 
-  #report(severity: Problem['severity'], message: string): void {
-    this.#findings.problems.push({ severity, place: this.place, path: this.path, message });
+  /** About the name of this value rather than what stands behind it. */
+  warnKey(message: string): void {
+    this.#report('warning', this.keyPlace, this.path, message);
+  }
+
+  /** About something that is missing: reported where this value stands, with the path of what is missing. */
+  errorAt(path: string, message: string): void {
+    this.#report('error', this.place, path, message);
+  }
+
+  #report(severity: Problem['severity'], place: Place, path: string, message: string): void {
+    this.#findings.problems.push({ severity, place, path, message });
   }
 
   #child<U>(value: U, key: string | number): Cursor<U> {
@@ -93,7 +108,12 @@ export class Cursor<T> {
     const origin = this.#findings.origins.child(container, key);
     if (origin !== undefined) return new Cursor(value, origin.path, origin, this.#findings);
     const path = typeof key === 'number' ? `${this.path}[${key}]` : this.path === '' ? key : `${this.path}.${key}`;
-    return new Cursor(value, path, { place: this.place, file: { dir: this.dir } }, this.#findings);
+    return new Cursor(
+      value,
+      path,
+      { place: this.place, keyPlace: this.keyPlace, file: { dir: this.dir } },
+      this.#findings,
+    );
   }
 }
 

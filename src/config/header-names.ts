@@ -8,7 +8,10 @@ export const HEADER_NAME: RegExp = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}$/;
 
 type WrittenChanges = { set?: Record<string, string>; add?: Record<string, string>; remove?: string[] };
 
-export function resolveHeaderChanges(written: Cursor<WrittenChanges> | null, side: 'request' | 'response'): HeaderChanges | null {
+export function resolveHeaderChanges(
+  written: Cursor<WrittenChanges> | null,
+  side: 'request' | 'response',
+): HeaderChanges | null {
   if (written === null) return null;
   for (const { path, message } of headerChangeProblems(written.value, side)) locate(written, path).error(message);
   return headerChanges(written.value);
@@ -27,5 +30,8 @@ function locate(changes: Cursor<WrittenChanges>, path: string): Cursor<unknown> 
   const index = /^remove\[(\d+)\]$/.exec(path)?.[1];
   if (index !== undefined) return changes.at('remove').items()[Number(index)];
   const kind = path.startsWith('set.') ? 'set' : 'add';
-  return changes.at(kind).filled().at(path.slice(kind.length + 1));
+  return changes
+    .at(kind)
+    .filled()
+    .at(path.slice(kind.length + 1));
 }

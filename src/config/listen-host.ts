@@ -6,6 +6,7 @@ import type { Cursor } from './cursor.ts';
 export function listenHost(host: Cursor<string>): string {
   const bare = host.value.includes(':') && !host.value.startsWith('[') ? `[${host.value}]` : host.value;
   const parsed = parseHost(bare);
-  if (parsed === null) host.error(`"${host.value}" is not an IP address or host name to listen on; the port goes into "port"`);
+  if (parsed === null)
+    host.error(`"${host.value}" is not an IP address or host name to listen on; the port goes into "port"`);
   return parsed ?? host.value;
 }

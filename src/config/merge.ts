@@ -30,7 +30,10 @@ export function merge(trees: readonly Tree[]): Merged {
   for (const document of documents) {
     for (const [key, entry] of document.entries) {
       const before = entries.get(key);
-      entries.set(key, before === undefined ? entry : { keyPlace: before.keyPlace, value: join(key, before, entry, problems) });
+      entries.set(
+        key,
+        before === undefined ? entry : { keyPlace: before.keyPlace, value: join(key, before, entry, problems) },
+      );
     }
   }
   return {
@@ -65,7 +68,8 @@ function join(key: string, before: Entry, after: Entry, problems: Problem[]): Tr
     }
     return { ...first, entries };
   }
-  if (key === 'version' && first.kind === 'leaf' && second.kind === 'leaf' && first.value === second.value) return first;
+  if (key === 'version' && first.kind === 'leaf' && second.kind === 'leaf' && first.value === second.value)
+    return first;
   problems.push(twice(key, `"${key}"`, before.keyPlace, after.keyPlace));
   return first;
 }

@@ -165,7 +165,12 @@ export interface Hop {
     readonly host: string;
     readonly port: number;
     /** Local ports that lead to one service whatever the Host header says. */
-    readonly ports: readonly { readonly service: string; readonly host: string; readonly port: number; readonly at: Place }[];
+    readonly ports: readonly {
+      readonly service: string;
+      readonly host: string;
+      readonly port: number;
+      readonly at: Place;
+    }[];
   } | null;
   /** Addresses of the local applications that this hop serves (`host:port`): every endpoint whose hop it is. */
   readonly apps: readonly string[];

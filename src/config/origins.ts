@@ -80,9 +80,15 @@ export class Origins {
     const children = new Map<string, Origin>();
     for (const [name, entry] of tree.entries) {
       if (part !== 'options' && part !== 'named' && entry.value.kind === 'leaf' && entry.value.value === null) continue;
-      const below = this.#build(entry.value, path === '' ? name : `${path}.${name}`, entry.keyPlace, partBelow(part, path, name));
+      const below = this.#build(
+        entry.value,
+        path === '' ? name : `${path}.${name}`,
+        entry.keyPlace,
+        partBelow(part, path, name),
+      );
       // A name alone (`orders:`) is that thing with nothing said about it.
-      value[name] = part === 'named' && below.value === null ? this.expand(Object.create(null) as Json, below.origin) : below.value;
+      value[name] =
+        part === 'named' && below.value === null ? this.expand(Object.create(null) as Json, below.origin) : below.value;
       children.set(name, below.origin);
     }
     this.#containers.set(value, { origin, children });

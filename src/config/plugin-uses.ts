@@ -22,5 +22,7 @@ export function pluginUse(plugin: Cursor<CompletePlugin>): PluginUse | PluginOff
   const name = isPath ? resolve(dir, written) : written;
   if (options.value === false) return { off: name, at };
   if (isPath) plugin.watch(name);
-  return { name, written, options: typeof options.value === 'object' && options.value !== null ? options.value : {}, at, baseDir: dir };
+  const given =
+    typeof options.value === 'object' && options.value !== null ? (options.value as Record<string, unknown>) : {};
+  return { name, written, options: given, at, baseDir: dir };
 }

@@ -23,7 +23,11 @@ const MAX_FILES = 1_000;
 const TEXT = new Set(['.yaml', '.yml', '.json']);
 const MODULES = new Set(['.ts', '.mts', '.js', '.mjs']);
 
-export async function readPath(path: string, cwd: string, context: Omit<SubstitutionContext, 'dir'>): Promise<FilesResult> {
+export async function readPath(
+  path: string,
+  cwd: string,
+  context: Omit<SubstitutionContext, 'dir'>,
+): Promise<FilesResult> {
   const file = sourceFile(path, cwd);
   const refuse = (message: string): FilesResult => ({
     trees: [],
@@ -38,18 +42,29 @@ export async function readPath(path: string, cwd: string, context: Omit<Substitu
   } catch (error) {
     return refuse(`cannot be read: ${reasonOf(error)}`);
   }
-  if (names.length === 0) return refuse('holds no config: no .yaml, .yml, .json or .config.ts file lies in this directory');
+  if (names.length === 0)
+    return refuse('holds no config: no .yaml, .yml, .json or .config.ts file lies in this directory');
   if (names.length > MAX_FILES) return refuse(`holds more than ${MAX_FILES} config files`);
-  return readFiles(names.map((name) => join(path, name)), cwd, context);
+  return readFiles(
+    names.map((name) => join(path, name)),
+    cwd,
+    context,
+  );
 }
 
 /** In a directory only names that say so are code: its plugins may lie beside it. Dot files are what editors and mounts leave. */
 function isConfigFile(name: string): boolean {
   if (name.startsWith('.') || name.endsWith('.schema.json')) return false;
-  return TEXT.has(extname(name)) || (MODULES.has(extname(name)) && extname(basename(name, extname(name))) === '.config');
+  return (
+    TEXT.has(extname(name)) || (MODULES.has(extname(name)) && extname(basename(name, extname(name))) === '.config')
+  );
 }
 
-async function readFiles(paths: readonly string[], cwd: string, context: Omit<SubstitutionContext, 'dir'>): Promise<FilesResult> {
+async function readFiles(
+  paths: readonly string[],
+  cwd: string,
+  context: Omit<SubstitutionContext, 'dir'>,
+): Promise<FilesResult> {
   const trees: Tree[] = [];
   const problems: Problem[] = [];
   const empty: Problem[] = [];
@@ -73,12 +88,16 @@ async function readFiles(paths: readonly string[], cwd: string, context: Omit<Su
 
 async function readOne(path: string, cwd: string, context: Omit<SubstitutionContext, 'dir'>): Promise<ReadResult> {
   const file = sourceFile(path, cwd);
-  const refuse = (message: string): ReadResult => ({ trees: [], problems: [{ severity: 'error', place: wholeFile(file), path: '', message }] });
+  const refuse = (message: string): ReadResult => ({
+    trees: [],
+    problems: [{ severity: 'error', place: wholeFile(file), path: '', message }],
+  });
   try {
     const found = await stat(path);
     if (!found.isFile()) return refuse('is not a regular file');
     if (MODULES.has(extname(path))) return await readModule(path, file, context);
-    if (!TEXT.has(extname(path))) return refuse('is no config: its name must end in .yaml, .yml, .json, .ts, .mts, .js or .mjs');
+    if (!TEXT.has(extname(path)))
+      return refuse('is no config: its name must end in .yaml, .yml, .json, .ts, .mts, .js or .mjs');
     if (found.size > MAX_FILE) return refuse(`is larger than ${MAX_FILE / 1024 / 1024} MiB, more than a config may be`);
     return readYaml(new TextDecoder('utf-8', { fatal: true }).decode(await readFile(path)), file, context);
   } catch (error) {

@@ -2,13 +2,17 @@
 import { pathToFileURL } from 'node:url';
 import type { Problem } from './problem.ts';
 import type { ReadResult } from './read-yaml.ts';
-import { substitute, type SubstitutionContext } from './substitute.ts';
+import { type SubstitutionContext, substitute } from './substitute.ts';
 import { type Entry, MAX_DEPTH, type Source, type SourceFile, type Tree, wholeFile } from './tree.ts';
 
 /** Grows with every import: modules are cached by address, and an edited file must be read again. */
 let reading = 0;
 
-export async function readModule(path: string, file: SourceFile, context: Omit<SubstitutionContext, 'dir'>): Promise<ReadResult> {
+export async function readModule(
+  path: string,
+  file: SourceFile,
+  context: Omit<SubstitutionContext, 'dir'>,
+): Promise<ReadResult> {
   let config: unknown;
   try {
     const module = (await import(`${pathToFileURL(path).href}?reading=${++reading}`)) as { default?: unknown };
@@ -16,7 +20,11 @@ export async function readModule(path: string, file: SourceFile, context: Omit<S
   } catch (error) {
     return { trees: [], problems: [problem(file, importMessage(error))] };
   }
-  if (config === undefined) return { trees: [], problems: [problem(file, 'has no default export: write "export default defineConfig({ … })"')] };
+  if (config === undefined)
+    return {
+      trees: [],
+      problems: [problem(file, 'has no default export: write "export default defineConfig({ … })"')],
+    };
   return readObject(config, file, context);
 }
 

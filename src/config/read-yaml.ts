@@ -1,8 +1,20 @@
 // Reads one YAML or JSON file into trees, one per document: every syntax error, every value with its line and column.
-import { isAlias, isMap, isScalar, isSeq, LineCounter, type Document, type Node, type Pair, type YAMLMap, type YAMLSeq, parseAllDocuments } from 'yaml';
+import {
+  type Document,
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Node,
+  type Pair,
+  parseAllDocuments,
+  type YAMLMap,
+  type YAMLSeq,
+} from 'yaml';
 import type { Place } from './model.ts';
 import type { Problem } from './problem.ts';
-import { substitute, type SubstitutionContext } from './substitute.ts';
+import { type SubstitutionContext, substitute } from './substitute.ts';
 import { type Entry, MAX_DEPTH, type Source, type SourceFile, type Tree, wholeFile } from './tree.ts';
 
 export interface ReadResult {
@@ -32,9 +44,20 @@ export function readYaml(text: string, file: SourceFile, context: Omit<Substitut
   try {
     // JSON indents with tabs, YAML never does; a space keeps the columns.
     const source = isJson ? text.replace(/^[\t ]+/gm, (indent) => ' '.repeat(indent.length)) : text;
-    documents = [...parseAllDocuments(hideReferences(source), { lineCounter: lines, uniqueKeys: false, prettyErrors: false, stringKeys: true, logLevel: 'silent' })];
+    documents = [
+      ...parseAllDocuments(hideReferences(source), {
+        lineCounter: lines,
+        uniqueKeys: false,
+        prettyErrors: false,
+        stringKeys: true,
+        logLevel: 'silent',
+      }),
+    ];
   } catch (error) {
-    report(wholeFile(file), error instanceof RangeError ? `nested more than ${MAX_DEPTH} deep` : showReferences((error as Error).message));
+    report(
+      wholeFile(file),
+      error instanceof RangeError ? `nested more than ${MAX_DEPTH} deep` : showReferences((error as Error).message),
+    );
     return { trees: [], problems };
   }
 
@@ -73,7 +96,12 @@ class TreeReader {
   /** A document could not be taken whole. */
   refused = false;
 
-  constructor(file: SourceFile, context: SubstitutionContext, place: (offset: number) => Place, report: (at: Place, message: string) => void) {
+  constructor(
+    file: SourceFile,
+    context: SubstitutionContext,
+    place: (offset: number) => Place,
+    report: (at: Place, message: string) => void,
+  ) {
     this.#file = file;
     this.#context = context;
     this.#place = place;
@@ -110,7 +138,11 @@ class TreeReader {
     }
     if (isMap(node)) return { kind: 'dict', entries: this.#entries(node, document, depth), source: this.#source(at) };
     if (isSeq(node)) {
-      return { kind: 'list', items: (node as YAMLSeq<Node>).items.map((item) => this.#read(item, document, depth + 1)), source: this.#source(at) };
+      return {
+        kind: 'list',
+        items: (node as YAMLSeq<Node>).items.map((item) => this.#read(item, document, depth + 1)),
+        source: this.#source(at),
+      };
     }
     return this.#scalar(isScalar(node) ? node.value : null, at);
   }
@@ -131,9 +163,14 @@ class TreeReader {
       const name = showReferences(String(key.value));
       const value = this.#read(pair.value, document, depth + 1);
       if (name === '<<') merged.push(...(value.kind === 'list' ? value.items : [value]));
-      else if (entries.has(name)) this.#report(keyPlace, `"${name}" is set twice, first at ${lineOf(entries.get(name) as Entry)}`);
+      else if (entries.has(name))
+        this.#report(keyPlace, `"${name}" is set twice, first at ${lineOf(entries.get(name) as Entry)}`);
       // An empty value has no place of its own.
-      else entries.set(name, { keyPlace, value: pair.value === null ? { kind: 'leaf', value: null, source: this.#source(keyPlace) } : value });
+      else
+        entries.set(name, {
+          keyPlace,
+          value: pair.value === null ? { kind: 'leaf', value: null, source: this.#source(keyPlace) } : value,
+        });
     }
     for (const base of merged) {
       if (base.kind !== 'dict') throw new Refusal(base.source.place, '"<<" merges maps only');
@@ -166,11 +203,15 @@ function lineOf({ keyPlace }: Entry): string {
  */
 function hideReferences(text: string): string {
   if (!text.includes('${') || HIDDEN.test(text)) return text;
-  return text.replace(/\$\{[^}\n]*\}/g, (reference) => reference.replace(/[{}[\],:#]/g, (char) => String.fromCharCode(char.charCodeAt(0) + HIDDEN_BASE)));
+  return text.replace(/\$\{[^}\n]*\}/g, (reference) =>
+    reference.replace(/[{}[\],:#]/g, (char) => String.fromCharCode(char.charCodeAt(0) + HIDDEN_BASE)),
+  );
 }
 
 function showReferences(text: string): string {
-  return HIDDEN.test(text) ? text.replace(HIDDEN_ALL, (char) => String.fromCharCode(char.charCodeAt(0) - HIDDEN_BASE)) : text;
+  return HIDDEN.test(text)
+    ? text.replace(HIDDEN_ALL, (char) => String.fromCharCode(char.charCodeAt(0) - HIDDEN_BASE))
+    : text;
 }
 
 const HIDDEN_BASE = 0xf700;

@@ -14,7 +14,9 @@ export function regexProblem(source: string): string | null {
     return `compiles to more than ${MAX_PROGRAM} steps: shorten its repetitions or alternatives`;
   } catch (error) {
     const reason = (error as Error).message.replace(/^error parsing regexp: /, '');
-    const why = /\(\?<?[=!]|\\[1-9]|\\k</.test(source) ? '; lookaround and backreferences cannot run in linear time, use several matches instead' : '';
+    const why = /\(\?<?[=!]|\\[1-9]|\\k</.test(source)
+      ? '; lookaround and backreferences cannot run in linear time, use several matches instead'
+      : '';
     return `is not an RE2 expression: ${reason}${why}`;
   }
 }

@@ -15,12 +15,13 @@ export function resolveGateway(name: string, gateway: Cursor<CompleteGateway>, c
   const seen = new Set<string>();
   for (const listener of listeners) {
     const listenerName = listener.at('name');
-    if (seen.has(listenerName.value)) listenerName.error(`gateway "${name}" has two listeners with the name "${listenerName.value}"`);
+    if (seen.has(listenerName.value))
+      listenerName.error(`gateway "${name}" has two listeners with the name "${listenerName.value}"`);
     seen.add(listenerName.value);
   }
   return {
     name,
-    at: gateway.place,
+    at: gateway.keyPlace,
     clientAddress: resolveClientAddress(gateway.at('clientAddress').filled()),
     listeners: listeners.map((listener) => resolveListener(listener, limits, clock)),
     plugins: pluginUses(gateway.at('plugins').items()),
@@ -30,13 +31,18 @@ export function resolveGateway(name: string, gateway: Cursor<CompleteGateway>, c
 function resolveClientAddress(written: Cursor<NonNullable<CompleteGateway['clientAddress']>>): ClientAddress {
   const trusted = written.at('trustedProxies').items();
   for (const network of trusted) {
-    if (!isCidr(network.value)) network.error(`"${network.value}" is not a network: write an address or a CIDR such as 10.0.0.0/8`);
+    if (!isCidr(network.value))
+      network.error(`"${network.value}" is not a network: write an address or a CIDR such as 10.0.0.0/8`);
   }
   const header = written.at('header').filled();
   if (!HEADER_NAME.test(header.value)) header.error(`"${header.value}" is not a header name`);
   const hops = written.at('hops').given();
   if (hops !== null && trusted.length === 0) hops.warn('has no effect without "trustedProxies": no proxy is believed');
-  return { trustedProxies: trusted.map(({ value }) => value), header: header.value.toLowerCase(), hops: hops?.value ?? null };
+  return {
+    trustedProxies: trusted.map(({ value }) => value),
+    header: header.value.toLowerCase(),
+    hops: hops?.value ?? null,
+  };
 }
 
 function resolveListener(listener: Cursor<CompleteListener>, inherited: Limits, clock: Clock): Listener {
@@ -55,9 +61,13 @@ function resolveListener(listener: Cursor<CompleteListener>, inherited: Limits, 
 function resolveTls(tls: Cursor<NonNullable<CompleteListener['tls']>>, clock: Clock): ListenerTls {
   const client = tls.at('clientCertificate').given();
   return {
-    certificates: tls.at('certificates').items().map((pair) => ({ ...checkPair(pair.at('cert'), pair.at('key'), clock), at: pair.place })),
+    certificates: tls
+      .at('certificates')
+      .items()
+      .map((pair) => ({ ...checkPair(pair.at('cert'), pair.at('key'), clock), at: pair.place })),
     minVersion: tls.at('minVersion').filled().value,
-    clientCertificate: client === null ? null : { ca: checkAuthorities(client.at('ca'), clock), mode: client.at('mode').filled().value },
+    clientCertificate:
+      client === null ? null : { ca: checkAuthorities(client.at('ca'), clock), mode: client.at('mode').filled().value },
   };
 }
 
@@ -70,11 +80,17 @@ export function resolveLimits(limits: Cursor<LimitsInput>): Limits {
   for (const key of ['headerTimeout', 'bodyIdleTimeout', 'keepAliveTimeout', 'tlsHandshakeTimeout'] as const) {
     take(found, `${key}Ms`, limits.at(key).given(), milliseconds);
   }
-  for (const key of ['headerCount', 'connections'] as const) take(found, key, limits.at(key).given(), ({ value }) => value);
+  for (const key of ['headerCount', 'connections'] as const)
+    take(found, key, limits.at(key).given(), ({ value }) => value);
   take(found, 'bodyMinRate', limits.at('bodyMinRate').given(), bytesPerSecond);
   return found as unknown as Limits;
 }
 
-function take<T>(found: Record<string, number>, key: string, cursor: Cursor<T> | null, read: (cursor: Cursor<T>) => number): void {
+function take<T>(
+  found: Record<string, number>,
+  key: string,
+  cursor: Cursor<T> | null,
+  read: (cursor: Cursor<T>) => number,
+): void {
   if (cursor !== null) found[key] = read(cursor);
 }

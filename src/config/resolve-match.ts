@@ -13,9 +13,8 @@ import { didYouMean } from './suggest.ts';
 type MatchInput = NonNullable<CompleteRoute['match']>[number];
 
 export function resolveMatch(match: Cursor<MatchInput>, keepEncodedSlashes: boolean): Match {
-  const path = match.at('path').given();
   return {
-    path: path === null ? { kind: 'prefix', value: '/' } : resolvePath(path, keepEncodedSlashes),
+    path: resolvePath(match.at('path').filled(), keepEncodedSlashes),
     methods: match.at('methods').items().map(resolveMethod),
     headers: resolveValues(match.at('headers'), 'header'),
     query: resolveValues(match.at('query'), 'query'),
@@ -45,14 +44,18 @@ function resolvePath(path: Cursor<NonNullable<MatchInput['path']>>, keepEncodedS
 
 /** As a browser sends it: everything beyond ASCII percent-encoded as UTF-8. */
 function asciiPath(text: string): string {
-  return text.replace(/[^\x00-\x7f]+/gu, (part) => encodeURIComponent(part.toWellFormed()));
+  return text.replace(/\P{ASCII}+/gu, (part) =>
+    [...Buffer.from(part)].map((byte) => `%${byte.toString(16).toUpperCase()}`).join(''),
+  );
 }
 
 function resolveMethod(method: Cursor<string>): string {
   const upper = method.value.toUpperCase();
   if (upper === 'CONNECT') method.error('CONNECT asks for a tunnel and never reaches a route');
   else if (!METHODS.includes(method.value)) {
-    method.error(`"${method.value}" is not a method that HTTP servers of Node read${METHODS.includes(upper) ? `; write "${upper}"` : didYouMean(upper, METHODS)}`);
+    method.error(
+      `"${method.value}" is not a method that HTTP servers of Node read${METHODS.includes(upper) ? `; write "${upper}"` : didYouMean(upper, METHODS)}`,
+    );
   }
   return upper;
 }
@@ -61,7 +64,8 @@ function resolveValues(values: Cursor<MatchInput['headers']>, what: 'header' | '
   const seen = new Set<string>();
   return values.entries().map(([written, condition]) => {
     const name = what === 'header' ? written.toLowerCase() : written;
-    if (what === 'query' ? name === '' : !HEADER_NAME.test(name)) condition.error(`"${written}" is not the name of a ${what === 'query' ? 'query parameter' : what}`);
+    if (what === 'query' ? name === '' : !HEADER_NAME.test(name))
+      condition.error(`"${written}" is not the name of a ${what === 'query' ? 'query parameter' : what}`);
     if (seen.has(name)) condition.error(`"${name}" stands here twice: header names have no case`);
     seen.add(name);
     const [[kind, value]] = condition.entries() as [[ValueMatch['kind'], Cursor<unknown>]];
@@ -83,7 +87,7 @@ export function resolveHost(host: Cursor<string>): string {
 }
 
 function domainToASCIIOf(name: string): string {
-  return /[^\x00-\x7f]/.test(name) ? domainToASCII(name) : name;
+  return /\P{ASCII}/u.test(name) ? domainToASCII(name) : name;
 }
 
 function hostFault(host: string): string {

@@ -11,7 +11,11 @@ import { bytes, milliseconds } from './units.ts';
 
 export function resolveRoute(route: Cursor<CompleteRoute>, config: Cursor<CompleteConfig>): RouteConfig {
   const keepEncodedSlashes = route.at('encodedSlashes').filled().value === 'keep';
-  const matches = route.at('match').filled().items().map((match) => resolveMatch(match, keepEncodedSlashes));
+  const matches = route
+    .at('match')
+    .filled()
+    .items()
+    .map((match) => resolveMatch(match, keepEncodedSlashes));
   const internal = route.value.internal ?? [];
   return {
     name: route.value.name,
@@ -42,13 +46,15 @@ function resolveAction(route: Cursor<CompleteRoute>, matches: readonly Match[]):
   if (to === null) {
     for (const key of ['rewrite', 'requestHeaders', 'timeout'] as const) {
       const unused = route.at(key).given();
-      if (unused !== null && actions.length === 1 && route.wrote(key)) unused.warn('has no effect on a route without "to"');
+      if (unused !== null && actions.length === 1 && route.wrote(key))
+        unused.warn('has no effect on a route without "to"');
     }
   }
   if (redirect !== null) return { kind: 'redirect', redirect: resolveRedirect(redirect, matches) };
   if (respond !== null) return { kind: 'respond', respond: resolveRespond(respond) };
   const backends = to?.items().map((backend) => resolveBackend(backend, matches)) ?? [];
-  if (to !== null && backends.every(({ weight }) => weight === 0)) to.error('the weights sum to zero, so no request could go anywhere');
+  if (to !== null && backends.every(({ weight }) => weight === 0))
+    to.error('the weights sum to zero, so no request could go anywhere');
   return { kind: 'forward', backends };
 }
 
@@ -66,21 +72,35 @@ function resolveBackend(backend: Cursor<BackendInput>, matches: readonly Match[]
   };
 }
 
-function resolveRedirect(redirect: Cursor<NonNullable<CompleteRoute['redirect']>>, matches: readonly Match[]): Redirect {
+function resolveRedirect(
+  redirect: Cursor<NonNullable<CompleteRoute['redirect']>>,
+  matches: readonly Match[],
+): Redirect {
   const host = redirect.at('host').given();
   const { scheme = null, port = null } = redirect.value;
-  if (host !== null && parseHost(host.value) === null) host.error(`"${host.value}" is not a host name; the port goes into "port"`);
+  if (host !== null && parseHost(host.value) === null)
+    host.error(`"${host.value}" is not a host name; the port goes into "port"`);
   const { path, prefix } = resolvePaths(redirect, matches);
   if (scheme === null && port === null && host === null && path === null && prefix === null) {
     redirect.error('would send every request to itself: it needs one of "scheme", "host", "port", "path" and "prefix"');
   }
-  return { scheme, host: host?.value.toLowerCase() ?? null, port, path, prefix, status: redirect.at('status').filled().value };
+  return {
+    scheme,
+    host: host?.value.toLowerCase() ?? null,
+    port,
+    path,
+    prefix,
+    status: redirect.at('status').filled().value,
+  };
 }
 
-function resolveRespond(respond: Cursor<NonNullable<CompleteRoute['respond']>>): Extract<Action, { kind: 'respond' }>['respond'] {
+function resolveRespond(
+  respond: Cursor<NonNullable<CompleteRoute['respond']>>,
+): Extract<Action, { kind: 'respond' }>['respond'] {
   const status = respond.at('status').filled().value;
   const body = respond.at('body').filled();
-  if (body.value !== '' && (status === 204 || status === 205 || status === 304)) body.error(`a response with status ${status} has no body`);
+  if (body.value !== '' && (status === 204 || status === 205 || status === 304))
+    body.error(`a response with status ${status} has no body`);
   return { status, body: body.value, headers: resolveHeaders(respond.at('headers').filled()) };
 }
 
@@ -92,16 +112,21 @@ function resolveRewrite(rewrite: Cursor<RewriteInput> | null, matches: readonly 
   // Without a port there is nothing to format back.
   const parsed = host === null ? null : parseHostPort(host.value, 0);
   if (host !== null && parsed === null) host.error(`"${host.value}" is not a host, with or without a port`);
-  const written = parsed === null ? null : parsed.port === 0 ? host?.value.toLowerCase() : formatHostPort(parsed.host, parsed.port);
+  const written =
+    parsed === null ? null : parsed.port === 0 ? host?.value.toLowerCase() : formatHostPort(parsed.host, parsed.port);
   return { ...resolvePaths(rewrite, matches), host: written ?? null };
 }
 
 /** `path` replaces all of the path, `prefix` what a prefix matched. */
-function resolvePaths(written: Cursor<{ path?: string; prefix?: string }>, matches: readonly Match[]): { path: string | null; prefix: string | null } {
+function resolvePaths(
+  written: Cursor<{ path?: string; prefix?: string }>,
+  matches: readonly Match[],
+): { path: string | null; prefix: string | null } {
   const path = written.at('path').given();
   const prefix = written.at('prefix').given();
   for (const value of [path, prefix]) {
-    if (value !== null && normalizePath(value.value) === null) value.error(`"${value.value}" is not a path: it begins with "/" and has no "?", "#" or space`);
+    if (value !== null && normalizePath(value.value) === null)
+      value.error(`"${value.value}" is not a path: it begins with "/" and has no "?", "#" or space`);
   }
   if (path !== null && prefix !== null) prefix.error('replaces a part of what "path" replaces: say one of them');
   else if (prefix !== null && matches.some((match) => match.path.kind !== 'prefix')) {
@@ -114,6 +139,7 @@ function resolveTimeouts(timeout: Cursor<NonNullable<CompleteRoute['timeout']>>)
   const perTry = timeout.at('perTry').given();
   const requestMs = milliseconds(timeout.at('request').filled());
   const perTryMs = perTry === null ? 0 : milliseconds(perTry);
-  if (perTry !== null && requestMs > 0 && perTryMs > requestMs) perTry.warn('is longer than "request", which ends the request before');
+  if (perTry !== null && requestMs > 0 && perTryMs > requestMs)
+    perTry.warn('is longer than "request", which ends the request before');
   return { requestMs, perTryMs, idleMs: milliseconds(timeout.at('idle').filled()) };
 }

@@ -23,7 +23,7 @@ export function resolveService(name: string, service: Cursor<CompleteService>, c
   }
   return {
     name,
-    at: service.place,
+    at: service.keyPlace,
     endpoints,
     subsets: subsets.value,
     tls: tls === null || tls.value === false ? null : resolveTls(tls as Cursor<TlsInput>, clock),
@@ -60,7 +60,8 @@ function resolveEndpoints(service: Cursor<CompleteService>): EndpointConfig[] {
     }
     return resolved;
   });
-  if (endpoints.every(({ weight }) => weight === 0)) written.error('every endpoint has weight 0, so none would get a request');
+  if (endpoints.every(({ weight }) => weight === 0))
+    written.error('every endpoint has weight 0, so none would get a request');
   return endpoints;
 }
 
@@ -70,9 +71,7 @@ function dialled(address: Cursor<string>): string {
   if (parsed !== null && parsed.port > 0) return formatHostPort(parsed.host, parsed.port);
   const url = /^(https?):\/\/([^/]+)/.exec(address.value);
   const hint =
-    url === null
-      ? ''
-      : `; leave out "${url[1]}://"${url[1] === 'https' ? ' and say "tls: true" in the service' : ''}`;
+    url === null ? '' : `; leave out "${url[1]}://"${url[1] === 'https' ? ' and say "tls: true" in the service' : ''}`;
   address.error(`"${address.value}" is not host:port, such as 10.0.0.5:3000, orders.internal:80 or [::1]:3000${hint}`);
   return address.value;
 }
@@ -86,7 +85,8 @@ function resolveTls(tls: Cursor<TlsInput>, clock: Clock): UpstreamTls {
   if ((cert === null) !== (key === null)) tls.error('"cert" and "key" belong together; one of them is missing');
   const pair = cert !== null && key !== null ? checkPair(cert, key, clock) : { cert: null, key: null };
   const verify = tls.at('verify').filled();
-  if (!verify.value) verify.warn('the service is not verified: whoever stands in between can read and change everything');
+  if (!verify.value)
+    verify.warn('the service is not verified: whoever stands in between can read and change everything');
   return {
     serverName: tls.value.serverName ?? null,
     ca: ca === null ? null : checkAuthorities(ca, clock),
@@ -97,7 +97,12 @@ function resolveTls(tls: Cursor<TlsInput>, clock: Clock): UpstreamTls {
 
 type HopInput = NonNullable<CompleteService['internal']>;
 
-function resolveHop(name: string, hop: Cursor<HopInput>, written: readonly Cursor<CompleteService['endpoints'][number]>[], endpoints: readonly EndpointConfig[]): Hop {
+function resolveHop(
+  name: string,
+  hop: Cursor<HopInput>,
+  written: readonly Cursor<CompleteService['endpoints'][number]>[],
+  endpoints: readonly EndpointConfig[],
+): Hop {
   const inbound = { host: listenHost(hop.at('inbound').at('host').filled()), port: hop.value.inbound.port };
   const outbound = hop.at('outbound').given();
   const app = hop.at('app').given();
@@ -105,7 +110,9 @@ function resolveHop(name: string, hop: Cursor<HopInput>, written: readonly Curso
     if (endpoint.hop === null) return false;
     const matches = leadsTo(endpoint.hop, inbound);
     if (!matches && inbound.port !== 0) {
-      written[index].at('hop').warn(`the hop of "${name}" does not listen here but at ${formatHostPort(inbound.host, inbound.port)}`);
+      written[index]
+        .at('hop')
+        .warn(`the hop of "${name}" does not listen here but at ${formatHostPort(inbound.host, inbound.port)}`);
     }
     return matches;
   });
@@ -115,7 +122,7 @@ function resolveHop(name: string, hop: Cursor<HopInput>, written: readonly Curso
     hop.warn(`each hop of "${name}" would send to all of ${apps.join(', ')}; say "app" when it has one of its own`);
   }
   return {
-    at: hop.place,
+    at: hop.keyPlace,
     inbound,
     outbound:
       outbound === null
@@ -123,11 +130,16 @@ function resolveHop(name: string, hop: Cursor<HopInput>, written: readonly Curso
         : {
             host: listenHost(outbound.at('host').filled()),
             port: outbound.value.port,
-            ports: outbound.at('ports').filled().entries().flatMap(([service, address]) => {
-              const parsed = parseHostPort(address.value);
-              if (parsed === null) address.error(`"${address.value}" is not host:port to listen on, such as 127.0.0.1:7001`);
-              return parsed === null ? [] : [{ service, ...parsed, at: address.place }];
-            }),
+            ports: outbound
+              .at('ports')
+              .filled()
+              .entries()
+              .flatMap(([service, address]) => {
+                const parsed = parseHostPort(address.value);
+                if (parsed === null)
+                  address.error(`"${address.value}" is not host:port to listen on, such as 127.0.0.1:7001`);
+                return parsed === null ? [] : [{ service, ...parsed, at: address.place }];
+              }),
           },
     apps,
   };

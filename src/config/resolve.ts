@@ -23,9 +23,21 @@ export function resolveConfig(config: Cursor<CompleteConfig>, clock: Clock): Con
       graceMs: milliseconds(drain.at('grace').filled()),
       timeoutMs: milliseconds(drain.at('timeout').filled()),
     },
-    gateways: config.at('gateways').filled().entries().map(([name, gateway]) => resolveGateway(name, gateway, clock)),
-    services: config.at('services').filled().entries().map(([name, service]) => resolveService(name, service, clock)),
-    routes: config.at('routes').filled().items().map((route) => resolveRoute(route, config)),
+    gateways: config
+      .at('gateways')
+      .filled()
+      .entries()
+      .map(([name, gateway]) => resolveGateway(name, gateway, clock)),
+    services: config
+      .at('services')
+      .filled()
+      .entries()
+      .map(([name, service]) => resolveService(name, service, clock)),
+    routes: config
+      .at('routes')
+      .filled()
+      .items()
+      .map((route) => resolveRoute(route, config)),
   });
 }
 
@@ -50,16 +62,23 @@ function resolveAccessLog(written: Cursor<AccessLogInput>): AccessLog | null {
   return {
     sample: fraction(log.at('sample').filled()),
     always: { errors, slowMs },
-    redact: log.at('redact').filled().value.map((name) => name.toLowerCase()),
+    redact: log
+      .at('redact')
+      .filled()
+      .value.map((name) => name.toLowerCase()),
     fields: log.at('fields').filled().value,
-    headers: log.at('headers').filled().value.map((name) => name.toLowerCase()),
+    headers: log
+      .at('headers')
+      .filled()
+      .value.map((name) => name.toLowerCase()),
   };
 }
 
 function resolveMetrics(metrics: Cursor<NonNullable<NonNullable<CompleteConfig['telemetry']>['metrics']>>): Metrics {
   const buckets = metrics.at('buckets').filled();
   const bounds = buckets.value;
-  if (bounds.some((bound, index) => index > 0 && bound <= bounds[index - 1])) buckets.error('must ascend, each bound above the one before');
+  if (bounds.some((bound, index) => index > 0 && bound <= bounds[index - 1]))
+    buckets.error('must ascend, each bound above the one before');
   return {
     buckets: bounds.length === 0 ? DEFAULT_BUCKETS : bounds,
     maxSeries: metrics.at('maxSeries').filled().value,

@@ -1,27 +1,62 @@
 // The schema of what stands at the edge: gateways, their listeners and limits.
 import { Type } from 'typebox';
-import { choice, duration, integer, list, name, NAME_KEY, named, object, plugins, port, rate, size, text } from './schema-parts.ts';
+import {
+  choice,
+  duration,
+  integer,
+  list,
+  NAME_KEY,
+  name,
+  named,
+  object,
+  plugins,
+  port,
+  rate,
+  size,
+  text,
+} from './schema-parts.ts';
 
 function limitKeys(defaults: boolean) {
   const or = (value: unknown) => (defaults ? { default: value } : { example: value });
   return {
     headerBytes: Type.Optional(size('Bytes of all request headers together; past it, 431.', or('32KiB'))),
-    headerCount: Type.Optional(integer('Number of request headers; past it, 431.', { minimum: 1, maximum: 10_000, ...or(100) })),
+    headerCount: Type.Optional(
+      integer('Number of request headers; past it, 431.', { minimum: 1, maximum: 10_000, ...or(100) }),
+    ),
     urlBytes: Type.Optional(size('Bytes of the request target; past it, 414.', or('8KiB'))),
-    bodyBytes: Type.Optional(size('Bytes of a request body, declared or counted; past it, 413. A route can lower it.', { none: true, ...or('none') })),
-    headerTimeout: Type.Optional(duration('Time for all request headers to arrive; past it, 408.', { none: true, ...or('10s') })),
-    bodyIdleTimeout: Type.Optional(duration('Longest pause inside a request body; past it, 408.', { none: true, ...or('30s') })),
-    bodyMinRate: Type.Optional(rate('Slowest pace of a request body, after 5 s of grace; past it, 408. `0`: none.', or('240B/s'))),
-    keepAliveTimeout: Type.Optional(duration('Time that an idle client connection is kept.', { none: true, ...or('72s') })),
+    bodyBytes: Type.Optional(
+      size('Bytes of a request body, declared or counted; past it, 413. A route can lower it.', {
+        none: true,
+        ...or('none'),
+      }),
+    ),
+    headerTimeout: Type.Optional(
+      duration('Time for all request headers to arrive; past it, 408.', { none: true, ...or('10s') }),
+    ),
+    bodyIdleTimeout: Type.Optional(
+      duration('Longest pause inside a request body; past it, 408.', { none: true, ...or('30s') }),
+    ),
+    bodyMinRate: Type.Optional(
+      rate('Slowest pace of a request body, after 5 s of grace; past it, 408. `0`: none.', or('240B/s')),
+    ),
+    keepAliveTimeout: Type.Optional(
+      duration('Time that an idle client connection is kept.', { none: true, ...or('72s') }),
+    ),
     tlsHandshakeTimeout: Type.Optional(duration('Time for a TLS handshake.', { none: true, ...or('10s') })),
-    connections: Type.Optional(integer('Open client connections of one listener; past it, new ones are closed.', { minimum: 1, ...or(10_000) })),
+    connections: Type.Optional(
+      integer('Open client connections of one listener; past it, new ones are closed.', { minimum: 1, ...or(10_000) }),
+    ),
   };
 }
 
-export const limits = object(limitKeys(true), 'Bounds on what a client may send and how slowly; a listener can set its own.', {
-  default: {},
-  example: { bodyBytes: '10MiB' },
-});
+export const limits = object(
+  limitKeys(true),
+  'Bounds on what a client may send and how slowly; a listener can set its own.',
+  {
+    default: {},
+    example: { bodyBytes: '10MiB' },
+  },
+);
 
 const listenerLimits = object(limitKeys(false), 'Bounds of this listener; what is not said here, the gateway says.', {
   example: { headerTimeout: '5s' },
@@ -30,11 +65,20 @@ const listenerLimits = object(limitKeys(false), 'Bounds of this listener; what i
 export const clientAddress = object(
   {
     trustedProxies: Type.Optional(
-      list(Type.String(), 'Networks whose forwarding header is believed. None: the client is the TCP peer.', { default: [], example: ['10.0.0.0/8'] }),
+      list(Type.String(), 'Networks whose forwarding header is believed. None: the client is the TCP peer.', {
+        default: [],
+        example: ['10.0.0.0/8'],
+      }),
     ),
-    header: Type.Optional(text('The header that lists the addresses, nearest last.', { default: 'x-forwarded-for', minLength: 1 })),
+    header: Type.Optional(
+      text('The header that lists the addresses, nearest last.', { default: 'x-forwarded-for', minLength: 1 }),
+    ),
     hops: Type.Optional(
-      integer('How many trusted proxies stand in front. Not given: as many as `trustedProxies` matches.', { minimum: 1, maximum: 32, example: 1 }),
+      integer('How many trusted proxies stand in front. Not given: as many as `trustedProxies` matches.', {
+        minimum: 1,
+        maximum: 32,
+        example: 1,
+      }),
     ),
   },
   'How the address of the client is found.',
@@ -51,19 +95,32 @@ const certificate = object(
 
 const listenerTls = object(
   {
-    certificates: list(certificate, 'Chosen by the server name that the client asks for; the first one when none fits.', {
-      minItems: 1,
-      example: [{ cert: 'edge.crt', key: 'edge.key' }],
-    }),
-    minVersion: Type.Optional(choice(['TLSv1.2', 'TLSv1.3'], 'Oldest TLS version that is spoken.', { default: 'TLSv1.2' })),
+    certificates: list(
+      certificate,
+      'Chosen by the server name that the client asks for; the first one when none fits.',
+      {
+        minItems: 1,
+        example: [{ cert: 'edge.crt', key: 'edge.key' }],
+      },
+    ),
+    minVersion: Type.Optional(
+      choice(['TLSv1.2', 'TLSv1.3'], 'Oldest TLS version that is spoken.', { default: 'TLSv1.2' }),
+    ),
     clientCertificate: Type.Optional(
       object(
         {
-          ca: text('PEM file with the authorities that may have signed it.', { example: 'clients-ca.crt', minLength: 1 }),
+          ca: text('PEM file with the authorities that may have signed it.', {
+            example: 'clients-ca.crt',
+            minLength: 1,
+          }),
           mode: Type.Optional(
-            choice(['require', 'request'], '`require` ends the handshake without a valid certificate; `request` lets plugins decide.', {
-              default: 'require',
-            }),
+            choice(
+              ['require', 'request'],
+              '`require` ends the handshake without a valid certificate; `request` lets plugins decide.',
+              {
+                default: 'require',
+              },
+            ),
           ),
         },
         'Asks clients for a certificate; the verified one becomes `request.selvedge.peer`.',
@@ -90,7 +147,10 @@ const gateway = object(
   {
     clientAddress: Type.Optional(clientAddress),
     limits: Type.Optional(limits),
-    listeners: list(listener, 'The addresses of this gateway.', { minItems: 1, example: [{ name: 'http', port: 8080 }] }),
+    listeners: list(listener, 'The addresses of this gateway.', {
+      minItems: 1,
+      example: [{ name: 'http', port: 8080 }],
+    }),
     plugins: Type.Optional(plugins('The chain of every route here, before the plugins of the route itself.')),
   },
   'One edge gateway: what `selvedge run --gateway NAME` runs.',

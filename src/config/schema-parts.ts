@@ -16,7 +16,10 @@ function said(description: string, { example, default: fallback }: Says): Record
   };
 }
 
-export function text(description: string, says: Says & { readonly pattern?: string; readonly expected?: string; readonly minLength?: number } = {}) {
+export function text(
+  description: string,
+  says: Says & { readonly pattern?: string; readonly expected?: string; readonly minLength?: number } = {},
+) {
   const { pattern, expected, minLength } = says;
   return Type.String({
     ...said(description, says),
@@ -36,15 +39,26 @@ export function flag(description: string, says: Says = {}) {
 }
 
 export function choice<const T extends readonly string[]>(values: T, description: string, says: Says = {}) {
-  return Type.Unsafe<T[number]>({ type: 'string', enum: values, ...said(description, { example: values[0], ...says }) });
+  return Type.Unsafe<T[number]>({
+    type: 'string',
+    enum: values,
+    ...said(description, { example: values[0], ...says }),
+  });
 }
 
 export function port(description: string, says: Says & { readonly any?: boolean } = {}) {
   return integer(description, { example: 8080, ...says, minimum: says.any === false ? 1 : 0, maximum: 65_535 });
 }
 
-export function list<T extends TSchema>(items: T, description: string, says: Says & { readonly minItems?: number } = {}) {
-  return Type.Array(items, { ...said(description, says), ...(says.minItems === undefined ? {} : { minItems: says.minItems }) });
+export function list<T extends TSchema>(
+  items: T,
+  description: string,
+  says: Says & { readonly minItems?: number } = {},
+) {
+  return Type.Array(items, {
+    ...said(description, says),
+    ...(says.minItems === undefined ? {} : { minItems: says.minItems }),
+  });
 }
 
 /** An object that knows all its keys. `default: {}` makes the defaults of its parts count when it is left out. */
@@ -63,7 +77,11 @@ export function object<T extends TProperties>(
 }
 
 /** A map whose keys are names that the user chooses. */
-export function named<T extends TSchema>(values: T, description: string, says: Says & { readonly keys?: TSchema } = {}) {
+export function named<T extends TSchema>(
+  values: T,
+  description: string,
+  says: Says & { readonly keys?: TSchema } = {},
+) {
   return Type.Record(Type.String(), values, {
     ...said(description, says),
     ...(says.keys === undefined ? {} : { propertyNames: says.keys }),
@@ -94,7 +112,10 @@ function unit(pattern: string, expected: string, description: string, says: Says
 /** A bare number is bytes. */
 export function size(description: string, says: Says & { readonly none?: boolean } = {}) {
   const pattern = says.none === true ? `${UNIT_PATTERNS.size}|^none$` : UNIT_PATTERNS.size;
-  return unit(pattern, `a size such as 512B, 64KiB or 1MiB${says.none === true ? ', or none' : ''}`, description, { example: '1MiB', ...says });
+  return unit(pattern, `a size such as 512B, 64KiB or 1MiB${says.none === true ? ', or none' : ''}`, description, {
+    example: '1MiB',
+    ...says,
+  });
 }
 
 export function share(description: string, says: Says = {}) {
@@ -129,7 +150,9 @@ export const headerChanges = (side: string) =>
     {
       set: Type.Optional(headerValues('Headers that replace what is there.', 'x-tenant')),
       add: Type.Optional(headerValues('Headers that are added to what is there.', 'x-via')),
-      remove: Type.Optional(list(Type.String(), 'Headers that are taken out; this happens first.', { default: [], example: ['x-debug'] })),
+      remove: Type.Optional(
+        list(Type.String(), 'Headers that are taken out; this happens first.', { default: [], example: ['x-debug'] }),
+      ),
     },
     `Changes to the headers of the ${side}: remove, then set, then add.`,
     { example: { set: { 'x-tenant': 'acme' } } },
@@ -150,11 +173,15 @@ export const plugins = (description: string) =>
   list(
     Type.Union([
       Type.String({ minLength: 1, description: 'A plugin with its defaults.' }),
-      Type.Record(Type.String({ minLength: 1 }), Type.Union([Type.Object({}, { additionalProperties: true }), Type.Boolean(), Type.Null()]), {
-        minProperties: 1,
-        maxProperties: 1,
-        description: 'A plugin with options, or `false` to switch an inherited one off.',
-      }),
+      Type.Record(
+        Type.String({ minLength: 1 }),
+        Type.Union([Type.Object({}, { additionalProperties: true }), Type.Boolean(), Type.Null()]),
+        {
+          minProperties: 1,
+          maxProperties: 1,
+          description: 'A plugin with options, or `false` to switch an inherited one off.',
+        },
+      ),
     ]),
     `${description} A built-in name, a package, or a path that starts with \`./\`, \`../\` or \`/\`.`,
     { default: [], example: ['request-id', { 'body-limit': { max: '1MiB' } }] },

@@ -23,8 +23,16 @@ const labels = (description: string) => named(Type.String(), description, { defa
 const endpoint = object(
   {
     address: hostPort('`host:port` of the application.', '127.0.0.1:3000'),
-    hop: Type.Optional(hostPort('`host:port` of the internal hop in front of it; peers dial that instead.', '10.0.0.6:15001')),
-    weight: Type.Optional(integer('Share of the requests relative to the other endpoints. `0`: none.', { minimum: 0, maximum: 1_000_000, default: 1 })),
+    hop: Type.Optional(
+      hostPort('`host:port` of the internal hop in front of it; peers dial that instead.', '10.0.0.6:15001'),
+    ),
+    weight: Type.Optional(
+      integer('Share of the requests relative to the other endpoints. `0`: none.', {
+        minimum: 0,
+        maximum: 1_000_000,
+        default: 1,
+      }),
+    ),
     labels: Type.Optional(labels('What `subsets` select by.')),
   },
   `An endpoint with more to say than its address (${HOST_PORT_EXPECTED}).`,
@@ -32,11 +40,28 @@ const endpoint = object(
 
 const upstreamTls = object(
   {
-    serverName: Type.Optional(text('Name that is asked for (SNI) and verified. Not given: the host of the endpoint.', { example: 'orders.example.com', minLength: 1 })),
-    ca: Type.Optional(text("PEM file with the authorities to trust. Not given: the system's.", { example: 'ca.crt', minLength: 1 })),
-    cert: Type.Optional(text('PEM file with the client certificate, when the service asks for one.', { example: 'client.crt', minLength: 1 })),
+    serverName: Type.Optional(
+      text('Name that is asked for (SNI) and verified. Not given: the host of the endpoint.', {
+        example: 'orders.example.com',
+        minLength: 1,
+      }),
+    ),
+    ca: Type.Optional(
+      text("PEM file with the authorities to trust. Not given: the system's.", { example: 'ca.crt', minLength: 1 }),
+    ),
+    cert: Type.Optional(
+      text('PEM file with the client certificate, when the service asks for one.', {
+        example: 'client.crt',
+        minLength: 1,
+      }),
+    ),
     key: Type.Optional(text('PEM file with its key.', { example: 'client.key', minLength: 1 })),
-    verify: Type.Optional(flag('Whether the certificate of the service is verified. `false` is for tests: anyone in between can read and change everything.', { default: true })),
+    verify: Type.Optional(
+      flag(
+        'Whether the certificate of the service is verified. `false` is for tests: anyone in between can read and change everything.',
+        { default: true },
+      ),
+    ),
   },
   'TLS to the endpoints, in detail.',
 );
@@ -54,13 +79,22 @@ const internal = object(
     outbound: Type.Optional(
       object(
         {
-          host: Type.Optional(text('Address to listen on; only the local application should reach it.', { default: '127.0.0.1', minLength: 1 })),
+          host: Type.Optional(
+            text('Address to listen on; only the local application should reach it.', {
+              default: '127.0.0.1',
+              minLength: 1,
+            }),
+          ),
           port: port('Port to listen on.', { example: 15_002 }),
           ports: Type.Optional(
-            named(hostPort('`host:port` to listen on.', '127.0.0.1:7001'), 'Local ports that lead to one service whatever the Host header says, by service.', {
-              default: {},
-              example: { inventory: '127.0.0.1:7001' },
-            }),
+            named(
+              hostPort('`host:port` to listen on.', '127.0.0.1:7001'),
+              'Local ports that lead to one service whatever the Host header says, by service.',
+              {
+                default: {},
+                example: { inventory: '127.0.0.1:7001' },
+              },
+            ),
           ),
         },
         'Where the application connects to reach other services: by Host header, or as an HTTP proxy.',
@@ -68,7 +102,10 @@ const internal = object(
       ),
     ),
     app: Type.Optional(
-      hostPort('`host:port` of the local application. Not given: every endpoint whose `hop` is this inbound address.', '127.0.0.1:3000'),
+      hostPort(
+        '`host:port` of the local application. Not given: every endpoint whose `hop` is this inbound address.',
+        '127.0.0.1:3000',
+      ),
     ),
   },
   'The internal hop of this service: what `selvedge run --internal SERVICE` runs.',
@@ -78,7 +115,13 @@ const internal = object(
 const connections = object(
   {
     max: Type.Optional(integer('Connections to one endpoint.', { minimum: 1, maximum: 65_535, default: 1_024 })),
-    pending: Type.Optional(integer('Requests that may wait for a connection to one endpoint; past it, 503 at once.', { minimum: 0, maximum: 1_000_000, default: 1_024 })),
+    pending: Type.Optional(
+      integer('Requests that may wait for a connection to one endpoint; past it, 503 at once.', {
+        minimum: 0,
+        maximum: 1_000_000,
+        default: 1_024,
+      }),
+    ),
     connectTimeout: Type.Optional(duration('Time to connect, TLS included.', { none: true, default: '5s' })),
     idleTimeout: Type.Optional(duration('Time that an idle connection is kept.', { none: true, default: '60s' })),
   },
@@ -88,16 +131,24 @@ const connections = object(
 
 const service = object(
   {
-    endpoints: list(Type.Union([hostPort(`The address alone: ${HOST_PORT_EXPECTED}.`, '10.0.0.5:3000'), endpoint]), 'Where the service runs.', {
-      minItems: 1,
-      example: ['10.0.0.5:3000', { address: '10.0.0.6:3000', weight: 2 }],
-    }),
+    endpoints: list(
+      Type.Union([hostPort(`The address alone: ${HOST_PORT_EXPECTED}.`, '10.0.0.5:3000'), endpoint]),
+      'Where the service runs.',
+      {
+        minItems: 1,
+        example: ['10.0.0.5:3000', { address: '10.0.0.6:3000', weight: 2 }],
+      },
+    ),
     subsets: Type.Optional(
-      named(named(Type.String(), 'Labels that an endpoint must carry, all of them.', { example: { version: 'v2' } }), 'Parts of the service that routes can name, by labels.', {
-        default: {},
-        keys: NAME_KEY,
-        example: { v1: { version: 'v1' }, v2: { version: 'v2' } },
-      }),
+      named(
+        named(Type.String(), 'Labels that an endpoint must carry, all of them.', { example: { version: 'v2' } }),
+        'Parts of the service that routes can name, by labels.',
+        {
+          default: {},
+          keys: NAME_KEY,
+          example: { v1: { version: 'v1' }, v2: { version: 'v2' } },
+        },
+      ),
     ),
     protocol: Type.Optional(choice(['http1'], 'What the endpoints speak.', { default: 'http1' })),
     tls: Type.Optional(
@@ -109,9 +160,13 @@ const service = object(
     internal: Type.Optional(internal),
     plugins: Type.Optional(plugins('The inbound chain at the hop of this service.')),
     loadBalancing: Type.Optional(
-      choice(['least-request', 'round-robin'], '`least-request`: of two endpoints drawn at random the one with fewer requests in flight per weight.', {
-        default: 'least-request',
-      }),
+      choice(
+        ['least-request', 'round-robin'],
+        '`least-request`: of two endpoints drawn at random the one with fewer requests in flight per weight.',
+        {
+          default: 'least-request',
+        },
+      ),
     ),
     connections: Type.Optional(connections),
   },

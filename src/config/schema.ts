@@ -10,12 +10,20 @@ const admin = Type.Union(
     Type.Literal(false, { description: 'No admin API.' }),
     object(
       {
-        host: Type.Optional(text('Address to listen on. The admin API has no password: keep it on loopback.', { default: '127.0.0.1', minLength: 1 })),
-        port: Type.Optional(
-          Type.Union([port('`0`: any free one.', { example: 9901 }), Type.Literal(false, { description: 'No admin API.' })], {
-            description: 'Port to listen on.',
-            default: 9901,
+        host: Type.Optional(
+          text('Address to listen on. The admin API has no password: keep it on loopback.', {
+            default: '127.0.0.1',
+            minLength: 1,
           }),
+        ),
+        port: Type.Optional(
+          Type.Union(
+            [port('`0`: any free one.', { example: 9901 }), Type.Literal(false, { description: 'No admin API.' })],
+            {
+              description: 'Port to listen on.',
+              default: 9901,
+            },
+          ),
         ),
       },
       'Where the admin API listens.',
@@ -34,16 +42,24 @@ const accessLog = Type.Union(
         always: Type.Optional(
           list(
             Type.Union([
-              Type.Literal('errors', { description: 'Responses with a status from 500, and whatever Selvedge answered itself.' }),
+              Type.Literal('errors', {
+                description: 'Responses with a status from 500, and whatever Selvedge answered itself.',
+              }),
               object({ slow: duration('Responses that took longer.', { example: '1s' }) }, 'Slow responses.'),
             ]),
             'What is logged whatever `sample` says.',
             { default: ['errors', { slow: '1s' }], example: ['errors'] },
           ),
         ),
-        redact: Type.Optional(list(Type.String(), 'Headers whose values are never written.', { default: ['authorization', 'cookie'] })),
-        fields: Type.Optional(named(Type.String(), 'Fixed fields of every line.', { default: {}, example: { region: 'eu-1' } })),
-        headers: Type.Optional(list(Type.String(), 'Request headers that are written.', { default: [], example: ['user-agent'] })),
+        redact: Type.Optional(
+          list(Type.String(), 'Headers whose values are never written.', { default: ['authorization', 'cookie'] }),
+        ),
+        fields: Type.Optional(
+          named(Type.String(), 'Fixed fields of every line.', { default: {}, example: { region: 'eu-1' } }),
+        ),
+        headers: Type.Optional(
+          list(Type.String(), 'Request headers that are written.', { default: [], example: ['user-agent'] }),
+        ),
       },
       'How requests are logged.',
     ),
@@ -57,12 +73,21 @@ export const DEFAULT_BUCKETS: readonly number[] = [0.005, 0.01, 0.025, 0.05, 0.1
 const metrics = object(
   {
     buckets: Type.Optional(
-      list(Type.Number({ exclusiveMinimum: 0 }), 'Upper bounds of the duration histograms in seconds, ascending. Empty: the default.', {
-        default: DEFAULT_BUCKETS,
-        example: [0.1, 1],
+      list(
+        Type.Number({ exclusiveMinimum: 0 }),
+        'Upper bounds of the duration histograms in seconds, ascending. Empty: the default.',
+        {
+          default: DEFAULT_BUCKETS,
+          example: [0.1, 1],
+        },
+      ),
+    ),
+    maxSeries: Type.Optional(
+      integer('Series of all metrics together; past it, new ones are left out and counted.', {
+        minimum: 100,
+        default: 20_000,
       }),
     ),
-    maxSeries: Type.Optional(integer('Series of all metrics together; past it, new ones are left out and counted.', { minimum: 100, default: 20_000 })),
   },
   'Prometheus metrics at `/metrics` of the admin API.',
   { default: {}, example: { maxSeries: 5000 } },
@@ -73,7 +98,13 @@ export const ConfigSchema = Type.Object(
     version: Type.Literal(1, { description: 'Version of this format.', examples: [1] }),
     mesh: Type.Optional(
       object(
-        { mtls: Type.Optional(choice(['off'], 'Encryption and identity between hops. `off`: plain HTTP between them.', { example: 'off' })) },
+        {
+          mtls: Type.Optional(
+            choice(['off'], 'Encryption and identity between hops. `off`: plain HTTP between them.', {
+              example: 'off',
+            }),
+          ),
+        },
         'What holds between hops. A config with hops must say `mtls`.',
         { example: { mtls: 'off' } },
       ),
@@ -88,7 +119,11 @@ export const ConfigSchema = Type.Object(
     drain: Type.Optional(
       object(
         {
-          grace: Type.Optional(duration('From failing readiness to closing the listeners, so that load balancers notice.', { default: '5s' })),
+          grace: Type.Optional(
+            duration('From failing readiness to closing the listeners, so that load balancers notice.', {
+              default: '5s',
+            }),
+          ),
           timeout: Type.Optional(duration('Time that requests in flight get after that.', { default: '30s' })),
         },
         'What SIGTERM gives time for.',
@@ -107,12 +142,41 @@ export const ConfigSchema = Type.Object(
   },
 );
 
-/** The schema as a document of its own: selvedge.schema.json. `$schema` is a key that editors put into JSON configs. */
+/** The schema as a document of its own, selvedge.schema.json: also takes `${NAME}` wherever it stands for something stricter than text. */
 export function jsonSchema(): Record<string, unknown> {
   const { properties, ...rest } = JSON.parse(JSON.stringify(ConfigSchema)) as { properties: Record<string, unknown> };
+  const { version, ...others } = properties;
   return {
     $schema: 'http://json-schema.org/draft-07/schema#',
     ...rest,
-    properties: { $schema: { type: 'string', description: 'Where this schema lies, for editors.' }, ...properties },
+    properties: {
+      $schema: { type: 'string', description: 'Where this schema lies, for editors.' },
+      version,
+      ...(orReference(others) as object),
+    },
   };
+}
+
+const REFERENCE = {
+  type: 'string',
+  pattern: '\\$\\{.+\\}',
+  description: 'A reference to an environment variable or a file.',
+};
+
+function orReference(schema: unknown): unknown {
+  if (Array.isArray(schema)) return schema.map(orReference);
+  if (typeof schema !== 'object' || schema === null) return schema;
+  const node = schema as Readonly<Record<string, unknown>>;
+  const strict =
+    ['integer', 'number', 'boolean'].includes(String(node.type)) ||
+    node.enum !== undefined ||
+    node.pattern !== undefined;
+  if (!strict) {
+    const data = new Set(['default', 'examples', 'const', 'required', 'propertyNames']);
+    return Object.fromEntries(
+      Object.entries(node).map(([key, value]) => [key, data.has(key) ? value : orReference(value)]),
+    );
+  }
+  const { description, default: fallback, examples, ...checks } = node;
+  return { description, default: fallback, examples, anyOf: [checks, REFERENCE] };
 }

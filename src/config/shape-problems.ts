@@ -24,7 +24,12 @@ export function shapeProblems(errors: readonly ErrorObject[]): ShapeProblem[] {
   const unions = errors.filter(({ keyword }) => keyword === 'anyOf');
   const outer = unions.filter((union) => !unions.some((other) => other !== union && isInside(union, other)));
   const problems = errors
-    .filter((error) => error.keyword !== 'anyOf' && error.keyword !== 'propertyNames' && !outer.some((union) => isInside(error, union)))
+    .filter(
+      (error) =>
+        error.keyword !== 'anyOf' &&
+        error.keyword !== 'propertyNames' &&
+        !outer.some((union) => isInside(error, union)),
+    )
     .map(sentence);
   for (const union of outer) problems.push(...unionProblems(union, errors));
   return problems;
@@ -42,7 +47,13 @@ function unionProblems(union: ErrorObject, errors: readonly ErrorObject[]): Shap
   const found = isCollection(union.data) ? kindOf(union.data) : JSON.stringify(union.data);
   const literals = branches.flatMap((branch) => (branch.const === undefined ? [] : [String(branch.const)]));
   const hint = typeof union.data === 'string' ? didYouMean(union.data, literals) : '';
-  return [{ steps: stepsOf(union.instancePath), atKey: false, message: `must be ${listed(branches.map(expectation))}, not ${found}${hint}` }];
+  return [
+    {
+      steps: stepsOf(union.instancePath),
+      atKey: false,
+      message: `must be ${listed(branches.map(expectation))}, not ${found}${hint}`,
+    },
+  ];
 }
 
 /** Whether the value has the JSON type of the alternative, or is what the alternative literally says. */
@@ -72,12 +83,18 @@ function sentence(error: ErrorObject): ShapeProblem {
       return value(`must be ${JSON.stringify(params.allowedValue)}, not ${described(error.data)}`);
     case 'enum': {
       const allowed = params.allowedValues as readonly unknown[];
-      return value(`must be ${listed(allowed.map(String))}, not ${described(error.data)}${didYouMean(String(error.data), allowed.map(String))}`);
+      return value(
+        `must be ${listed(allowed.map(String))}, not ${described(error.data)}${didYouMean(String(error.data), allowed.map(String))}`,
+      );
     }
     case 'pattern':
       // A key of a map: the pattern is of its name.
       if (error.propertyName !== undefined) {
-        return { steps: [...steps, error.propertyName], atKey: true, message: `"${error.propertyName}" ${expected(schema, 'is not a valid name')}` };
+        return {
+          steps: [...steps, error.propertyName],
+          atKey: true,
+          message: `"${error.propertyName}" ${expected(schema, 'is not a valid name')}`,
+        };
       }
       return value(`${expected(schema, 'has the wrong form')}, not ${described(error.data)}`);
     case 'minimum':
@@ -93,7 +110,11 @@ function sentence(error: ErrorObject): ShapeProblem {
     case 'minProperties':
     case 'maxProperties': {
       const known = Object.keys(schema.properties ?? {});
-      return value(known.length > 0 ? `must have exactly one of ${listed(known)}` : 'must have exactly one key, the name of the plugin');
+      return value(
+        known.length > 0
+          ? `must have exactly one of ${listed(known)}`
+          : 'must have exactly one key, the name of the plugin',
+      );
     }
     default:
       return value(String(error.message));
@@ -131,7 +152,9 @@ function typeHint(schema: SchemaLike, value: unknown): string {
 }
 
 function described(value: unknown): string {
-  return isCollection(value) || value === null || typeof value === 'function' ? kindOf(value) : shortened(JSON.stringify(value));
+  return isCollection(value) || value === null || typeof value === 'function'
+    ? kindOf(value)
+    : shortened(JSON.stringify(value));
 }
 
 function shortened(text: string): string {
@@ -155,7 +178,9 @@ function jsonType(value: unknown): string {
 
 function listed(alternatives: readonly string[]): string {
   const distinct = [...new Set(alternatives)];
-  return distinct.length < 2 ? distinct.join('') : `${distinct.slice(0, -1).join(', ')} or ${distinct[distinct.length - 1]}`;
+  return distinct.length < 2
+    ? distinct.join('')
+    : `${distinct.slice(0, -1).join(', ')} or ${distinct[distinct.length - 1]}`;
 }
 
 function isInside(error: ErrorObject, union: ErrorObject): boolean {

@@ -16,7 +16,8 @@ export function expandShorthand(config: Json, origins: Origins): void {
     expandEach(route.to, origins, (service) => ({ service }));
     expandPlugins(route, origins);
     for (const match of mapsIn(route.match)) {
-      if (typeof match.path === 'string') match.path = origins.expand({ prefix: match.path }, origins.child(match, 'path'));
+      if (typeof match.path === 'string')
+        match.path = origins.expand({ prefix: match.path }, origins.child(match, 'path'));
       for (const kind of ['headers', 'query', 'cookies']) expandEach(match[kind], origins, (exact) => ({ exact }));
     }
   }
@@ -34,6 +35,7 @@ function expandPlugins(owner: Json, origins: Origins): void {
 function expandEach(container: unknown, origins: Origins, longForm: (text: string) => Json): void {
   if (typeof container !== 'object' || container === null) return;
   for (const [key, value] of Object.entries(container)) {
-    if (typeof value === 'string') (container as Json)[key] = origins.expand(longForm(value), origins.child(container, key));
+    if (typeof value === 'string')
+      (container as Json)[key] = origins.expand(longForm(value), origins.child(container, key));
   }
 }

@@ -22,7 +22,8 @@ export interface SubstitutionContext {
 const MAX_SECRET = 64 * 1024;
 
 const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
-const SECRET_NAME = /(?:^|_)(?:SECRETS?|TOKENS?|PASSWORDS?|PASSWD|PASS|PWD|PASSPHRASE|KEYS?|APIKEY|CREDENTIALS?|PRIVATE|DSN)(?:_|$)/i;
+const SECRET_NAME =
+  /(?:^|_)(?:SECRETS?|TOKENS?|PASSWORDS?|PASSWD|PASS|PWD|PASSPHRASE|KEYS?|APIKEY|CREDENTIALS?|PRIVATE|DSN)(?:_|$)/i;
 
 /** True for names such as `JOIN_TOKEN`, whose values are not shown. */
 export function looksSecret(name: string): boolean {
@@ -53,7 +54,9 @@ export function substitute(text: string, context: SubstitutionContext): Substitu
       break;
     }
     const reference = text.slice(start + 2, end);
-    const found = reference.startsWith('file:') ? fromFile(reference.slice(5), context) : fromEnv(reference, context.env);
+    const found = reference.startsWith('file:')
+      ? fromFile(reference.slice(5), context)
+      : fromEnv(reference, context.env);
     if ('problem' in found) problems.push(found.problem);
     else out.push(found.text);
     if (reference.startsWith('file:')) secret = true;
@@ -76,7 +79,9 @@ function nameOf(reference: string): string {
 function fromEnv(reference: string, env: SubstitutionContext['env']): Found {
   const name = nameOf(reference);
   if (!NAME.test(name)) {
-    return { problem: `"\${${reference}}" is not a reference: write \${NAME}, \${NAME:-default} or \${file:path}, or $\${ for a literal \${` };
+    return {
+      problem: `"\${${reference}}" is not a reference: write \${NAME}, \${NAME:-default} or \${file:path}, or $\${ for a literal \${`,
+    };
   }
   const fallback = name === reference ? null : reference.slice(name.length + 2);
   if (fallback?.includes('${')) return { problem: `the default of \${${name}} cannot contain another reference` };
@@ -92,7 +97,8 @@ function fromFile(written: string, { dir, sawFile }: SubstitutionContext): Found
   try {
     const stat = statSync(path);
     if (!stat.isFile()) return { problem: `"${written}" of \${file:…} is not a regular file` };
-    if (stat.size > MAX_SECRET) return { problem: `"${written}" of \${file:…} is larger than ${MAX_SECRET / 1024} KiB` };
+    if (stat.size > MAX_SECRET)
+      return { problem: `"${written}" of \${file:…} is larger than ${MAX_SECRET / 1024} KiB` };
     const text = new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(path));
     return { text: text.replace(/\r?\n$/, '') };
   } catch (error) {

@@ -13,7 +13,8 @@ const oneOf =
   (value: unknown): boolean =>
     names.includes(String(value)) || (isMap(value) && Object.keys(value).some((key) => names.includes(key)));
 
-const keys = (prefix: string, names: string): Unsupported[] => names.split(' ').map((name) => ({ path: prefix === '' ? name : `${prefix}.${name}` }));
+const keys = (prefix: string, names: string): Unsupported[] =>
+  names.split(' ').map((name) => ({ path: prefix === '' ? name : `${prefix}.${name}` }));
 
 const UNSUPPORTED: readonly Unsupported[] = [
   ...keys('', 'redis etcd authorization egress'),
@@ -21,7 +22,10 @@ const UNSUPPORTED: readonly Unsupported[] = [
   { path: 'mesh.mtls', values: oneOf('strict', 'permissive') },
   ...keys('telemetry', 'tracing'),
   ...keys('telemetry.metrics', 'exemplars'),
-  { path: 'workers', values: (value) => value === 'auto' || (typeof value === 'number' && Number.isInteger(value) && value > 1) },
+  {
+    path: 'workers',
+    values: (value) => value === 'auto' || (typeof value === 'number' && Number.isInteger(value) && value > 1),
+  },
   ...keys('gateways.*', 'errorPages'),
   ...keys('gateways.*.clientAddress', 'proxyProtocol'),
   ...keys('gateways.*.limits', 'http2'),
@@ -29,7 +33,10 @@ const UNSUPPORTED: readonly Unsupported[] = [
   { path: 'gateways.*.listeners.*.protocol' },
   ...keys('gateways.*.listeners.*.limits', 'http2'),
   ...keys('gateways.*.listeners.*.tls.certificates.*', 'acme'),
-  ...keys('services.*', 'mtls discover authorization locality slowStart healthCheck outlierDetection retryBudget locked'),
+  ...keys(
+    'services.*',
+    'mtls discover authorization locality slowStart healthCheck outlierDetection retryBudget locked',
+  ),
   { path: 'services.*.protocol', values: oneOf('h2', 'grpc', 'tcp', 'auto') },
   { path: 'services.*.loadBalancing', values: oneOf('random', 'peak-ewma', 'ring-hash', 'maglev') },
   ...keys('services.*.endpoints.*', 'zone priority'),
@@ -45,7 +52,13 @@ export function refuseUnsupported(config: unknown, origins: Origins): Problem[] 
   return problems;
 }
 
-function visit(container: unknown, [step, ...rest]: readonly string[], values: Unsupported['values'], origins: Origins, problems: Problem[]): void {
+function visit(
+  container: unknown,
+  [step, ...rest]: readonly string[],
+  values: Unsupported['values'],
+  origins: Origins,
+  problems: Problem[],
+): void {
   if (typeof container !== 'object' || container === null) return;
   const steps = step === '*' ? Object.keys(container) : Object.hasOwn(container, step) ? [step] : [];
   for (const key of steps) {
@@ -63,7 +76,12 @@ function visit(container: unknown, [step, ...rest]: readonly string[], values: U
     }
     const what = values === undefined ? '' : `${JSON.stringify(isMap(value) ? Object.keys(value)[0] : value)} is `;
     const place = (values === undefined ? origin?.keyPlace : origin?.place) ?? null;
-    problems.push({ severity: 'error', place, path: origin?.path ?? '', message: `${what}not supported by this version` });
+    problems.push({
+      severity: 'error',
+      place,
+      path: origin?.path ?? '',
+      message: `${what}not supported by this version`,
+    });
     origins.remove(container, key);
   }
 }

@@ -11,7 +11,12 @@ const MAX_ROUNDS = 24;
 let compiled: ValidateFunction | undefined;
 
 function validator(): ValidateFunction {
-  compiled ??= new Ajv({ allErrors: true, verbose: true, allowUnionTypes: true, keywords: ['patternErrorMessage'] }).compile(ConfigSchema);
+  compiled ??= new Ajv({
+    allErrors: true,
+    verbose: true,
+    allowUnionTypes: true,
+    keywords: ['patternErrorMessage'],
+  }).compile(ConfigSchema);
   return compiled;
 }
 

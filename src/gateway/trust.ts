@@ -1,9 +1,9 @@
 // The trust boundary of the edge: whose word counts about where a request comes from, and where it does come from.
 import { isIP } from 'node:net';
-import type { ClientAddress } from '../config/model.ts';
 import { AddressSet, plainAddress } from '../http/address.ts';
+import type { ListenerSpec } from '../runtime/listener-spec.ts';
 
-/** `clientAddress` of a gateway, compiled once a reload. */
+/** Whom a listener believes, compiled once a reload. */
 export interface Trust {
   readonly proxies: AddressSet;
   readonly header: string;
@@ -19,9 +19,9 @@ export interface ClientSource {
 }
 
 /** Throws a RangeError for what is not a CIDR. */
-export function compileTrust({ trustedProxies, header, hops }: ClientAddress): Trust {
+export function compileTrust({ trustedProxies, header, hops, anyPeer = false }: ListenerSpec['clientAddress']): Trust {
   const named = trustedProxies.length > 0;
-  const peers = hops === 0 ? 'none' : named ? 'proxies' : hops === null ? 'none' : 'any';
+  const peers = anyPeer ? 'any' : hops === 0 ? 'none' : named ? 'proxies' : hops === null ? 'none' : 'any';
   return { proxies: new AddressSet(trustedProxies), header, hops, peers };
 }
 
@@ -45,7 +45,7 @@ export function clientAddressOf(
   const list = Array.isArray(header) ? header.join(',') : header;
   let end = list.length;
   let passed = 0;
-  while (end >= 0 && (hops === null ? proxies.has(address) : passed < hops)) {
+  while (end >= 0 && (hops === null ? passed === 0 || proxies.has(address) : passed < hops)) {
     const comma = list.lastIndexOf(',', end - 1);
     const start = end === 0 ? 0 : comma + 1;
     const entry = list.slice(start, end).trim();

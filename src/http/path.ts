@@ -3,7 +3,7 @@ import { isIPv6 } from 'node:net';
 
 export interface NormalPath {
   readonly path: string;
-  /** The path has `%2F`, `%5C` or `\`, kept as written: answer 400 unless the route says `encodedSlashes: keep`. */
+  /** What came in has `%2F`, `%5C` or `\`, which stay: answer 400 unless the route says `encodedSlashes: keep`. */
   readonly encodedSlash: boolean;
 }
 

@@ -1,5 +1,5 @@
 // The east-west role: what the hop of a service listens on, and the chain that every request through it begins with.
-import type { ClientAddress, Config, Limits } from '../config/model.ts';
+import type { Config, Limits } from '../config/model.ts';
 import type { DefaultPlugin } from '../gateway/gateway.ts';
 import type { ListenerSpec } from '../runtime/listener-spec.ts';
 
@@ -20,18 +20,24 @@ export const HOP_LIMITS: Limits = Object.freeze({
   connections: 10_000,
 });
 
-/** A hop's peers are the mesh: what they say of the client was established at the edge. */
-const PEERS_ARE_TRUSTED: ClientAddress = Object.freeze({
-  trustedProxies: ['0.0.0.0/0', '::/0'],
-  header: 'x-forwarded-for',
-  hops: null,
-});
+/**
+ * The peers of a hop are the mesh, so their forwarding headers are believed; but what the edge passed on may still begin with what a stranger
+ * wrote. So the hop reads the list as its gateways do: past their trusted proxies, or past as many as they count and the gateway's own entry.
+ * Gateways that differ in `hops` leave the walk to `trustedProxies`: it then stops early, never at a stranger's word.
+ */
+function hopTrust({ gateways }: Config): ListenerSpec['clientAddress'] {
+  const trustedProxies = [...new Set(gateways.flatMap(({ clientAddress }) => clientAddress.trustedProxies))];
+  const counts = new Set(gateways.map(({ clientAddress }) => clientAddress.hops));
+  const [count] = counts;
+  const hops = counts.size === 1 && count !== null ? count + 1 : null;
+  return { trustedProxies, header: 'x-forwarded-for', hops, anyPeer: true };
+}
 
 /** Inbound first, then outbound and its local ports. Empty when the service has no hop. */
 export function hopListeners(config: Config, service: string): readonly ListenerSpec[] {
   const hop = config.services.find((candidate) => candidate.name === service)?.internal ?? null;
   if (hop === null) return [];
-  const common = { owner: service, tls: null, limits: HOP_LIMITS, clientAddress: PEERS_ARE_TRUSTED, at: hop.at };
+  const common = { owner: service, tls: null, limits: HOP_LIMITS, clientAddress: hopTrust(config), at: hop.at };
   const specs: ListenerSpec[] = [
     { ...common, ...hop.inbound, key: `inbound/${service}`, role: 'inbound', name: 'inbound', fixedService: null },
   ];

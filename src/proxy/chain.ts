@@ -128,14 +128,14 @@ export async function buildChain(spec: ChainSpec, deps: ChainDeps, onClose: () =
   app.setErrorHandler((error, request, reply) => answerError(error, request, reply, deps.logger));
   app.addHook('onRequest', arrive(deps.logger, identityHeadersOf(spec.plugins)));
 
-  const blame = attributeHooks(app);
+  const blame = attributeHooks(app, deps.logger);
   try {
     for (const { name, plugin, options } of spec.plugins) {
       blame.current = name;
       await app.register(plugin as never, options as never);
     }
     blame.current = null;
-    app.addHook('preParsing', keepPayload);
+    if (blame.replacesBodies) app.addHook('preParsing', keepPayload);
     await app.register(httpProxy, {
       upstream: '',
       httpMethods: METHODS.filter((method) => method !== 'CONNECT'),
@@ -203,6 +203,7 @@ function terminal(request: FastifyRequest, reply: FastifyReply): void {
 
 function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply, logger: Logger): void {
   const exchange = exchangeOf(request);
+  exchange.answeringError = true;
   const problem = asSelvedgeError(error, exchange.plugin);
   if (problem.statusCode >= 500 && (problem.code === 'SLV_PLUGIN_FAILED' || problem.code === 'SLV_INTERNAL')) {
     logger.error({ err: problem.facts.cause ?? problem, plugin: exchange.plugin, requestId: exchange.id, route: exchange.route?.name }, problem.message);
@@ -210,20 +211,68 @@ function answerError(error: unknown, request: FastifyRequest, reply: FastifyRepl
   sendProblem(reply, exchange, problem);
 }
 
+interface Attribution {
+  /** The plugin that is being loaded. */
+  current: string | null;
+  /** Some plugin looks at request bodies before they are sent on. */
+  replacesBodies: boolean;
+}
+
 /**
  * Notes on the exchange whose hook runs, so that an error names its plugin. One assignment a hook, no closure a request:
  * hooks run one after the other, so the last that started is the one that threw.
  */
-function attributeHooks(app: FastifyInstance): { current: string | null } {
-  const blame: { current: string | null } = { current: null };
+function attributeHooks(app: FastifyInstance, logger: Logger): Attribution {
+  const blame: Attribution = { current: null, replacesBodies: false };
   const addHook = app.addHook as unknown as (this: unknown, name: string, hook: (...args: unknown[]) => unknown) => unknown;
   const attributed = function attributed(this: unknown, name: string, hook: (...args: unknown[]) => unknown): unknown {
     const plugin = blame.current;
+    if (name === 'preParsing') blame.replacesBodies = true;
     if (plugin === null || !REQUEST_HOOKS.has(name)) return addHook.call(this, name, hook);
+    if (name === 'onSend') return addHook.call(this, name, namedSend(plugin, hook, logger));
     return addHook.call(this, name, name === 'onTimeout' || name === 'onRequestAbort' ? hook : named(plugin, hook));
   };
   (app as { addHook: unknown }).addHook = attributed;
   return blame;
+}
+
+type AnyHook = (this: unknown, ...args: unknown[]) => unknown;
+
+/**
+ * Like `named`. While an error is being answered a hook that fails is passed over: Fastify would fall back to its own answer,
+ * which tells the client the message.
+ */
+function namedSend(plugin: string, hook: AnyHook, logger: Logger): AnyHook {
+  const failed = (error: unknown): void => logger.error({ err: error, plugin }, 'onSend failed while an error was answered');
+  if (hook.length >= 4) {
+    return function attributedSend(this: unknown, request: unknown, reply: unknown, payload: unknown, done: unknown): unknown {
+      const exchange = exchangeOf(request as FastifyRequest);
+      exchange.plugin = plugin;
+      if (!exchange.answeringError) return hook.call(this, request, reply, payload, done);
+      const pass = done as (error: null, payload: unknown) => void;
+      try {
+        return hook.call(this, request, reply, payload, (error: unknown, changed: unknown) => {
+          if (error != null) failed(error);
+          pass(null, error != null || changed === undefined ? payload : changed);
+        });
+      } catch (error) {
+        failed(error);
+        pass(null, payload);
+      }
+      return undefined;
+    };
+  }
+  return async function attributedSend(this: unknown, request: unknown, reply: unknown, payload: unknown): Promise<unknown> {
+    const exchange = exchangeOf(request as FastifyRequest);
+    exchange.plugin = plugin;
+    if (!exchange.answeringError) return hook.call(this, request, reply, payload);
+    try {
+      return await hook.call(this, request, reply, payload);
+    } catch (error) {
+      failed(error);
+      return payload;
+    }
+  };
 }
 
 /** Same arity as the hook: Fastify tells callback hooks from promise ones by it. */

@@ -71,6 +71,7 @@ export class RequestExchange implements Exchange {
   preferredEndpoint: string | null = null;
   /** Name of the plugin whose hook ran last: who is to blame when it throws. */
   plugin: string | null = null;
+  answeringError = false;
   /** sendTo() of a plugin. */
   override: { readonly service: string; readonly subset: string | null } | null = null;
   controller: DispatchController | null = null;

@@ -1,9 +1,11 @@
 // Finds and imports the module of one plugin: before any chain is built, once per config.
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { dirname, extname, isAbsolute, join } from 'node:path';
+import { basename, dirname, extname, isAbsolute, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
 
 /** Milliseconds that a module may take to load: a top-level await that never settles must not hang a reload. */
 const IMPORT_TIMEOUT_MS = 10_000;
@@ -78,13 +80,13 @@ async function importInTime(url: string, fileUrl: string): Promise<{ readonly de
   } catch (error) {
     throw error instanceof PluginModuleError
       ? error
-      : new PluginModuleError(importFailure(error, fileUrl), { cause: error });
+      : new PluginModuleError(await importFailure(error, fileUrl), { cause: error });
   } finally {
     clearTimeout(timer);
   }
 }
 
-function importFailure(error: unknown, fileUrl: string): string {
+async function importFailure(error: unknown, fileUrl: string): Promise<string> {
   const { code, message } =
     error instanceof Error ? (error as NodeJS.ErrnoException) : { code: undefined, message: String(error) };
   const extension = extname(fileURLToPath(fileUrl));
@@ -97,21 +99,32 @@ function importFailure(error: unknown, fileUrl: string): string {
   if (code === 'ERR_UNKNOWN_FILE_EXTENSION')
     return `a plugin is a .js, .mjs, .cjs or .ts module, not ${extension || 'a file without extension'}`;
   const [firstLine] = message.split('\n', 1);
-  return `its module cannot be imported: ${firstLine}${positionIn(error, fileUrl)}`;
+  return `its module cannot be imported: ${firstLine}${await positionOf(error, fileUrl)}`;
 }
 
-/** ` (tenant.ts:12:7)` when the stack names a position in that file; type stripping keeps positions as written. */
-function positionIn(error: unknown, fileUrl: string): string {
-  const stack = error instanceof Error ? String(error.stack) : '';
-  for (const line of stack.split('\n')) {
-    for (const written of [fileUrl, fileURLToPath(fileUrl)]) {
+/** ` (tenant.ts:12:7)`, or nothing when the fault lies in another file. */
+async function positionOf(error: unknown, fileUrl: string): Promise<string> {
+  if (!(error instanceof Error)) return '';
+  const path = fileURLToPath(fileUrl);
+  // V8 keeps the position of a syntax error in an ES module to itself; `node --check` prints it.
+  const text = `${error.stack}\n${error.name === 'SyntaxError' ? await syntaxCheck(path) : ''}`;
+  for (const line of text.split('\n')) {
+    for (const written of [fileUrl, path]) {
       const at = line.indexOf(written);
-      if (at < 0) continue;
-      const position = /^(?:\?[^:]*)?:(\d+(?::\d+)?)/.exec(line.slice(at + written.length))?.[1];
-      if (position !== undefined) return ` (${fileUrl.slice(fileUrl.lastIndexOf('/') + 1)}:${position})`;
+      const position = at < 0 ? null : /^(?:\?[^:]*)?:(\d+(?::\d+)?)/.exec(line.slice(at + written.length));
+      if (position !== null) return ` (${basename(path)}:${position[1]})`;
     }
   }
   return '';
+}
+
+async function syntaxCheck(path: string): Promise<string> {
+  try {
+    await promisify(execFile)(process.execPath, ['--check', path], { timeout: 5_000 });
+    return '';
+  } catch (error) {
+    return String((error as { stderr?: unknown }).stderr ?? '');
+  }
 }
 
 async function resolvePackage(name: string, baseDir: string): Promise<string> {

@@ -34,7 +34,7 @@ export function regexMemory(): RegexOf {
     const found = known.get(source);
     if (found !== undefined) return found;
     const compiled = compileRegex(source);
-    if ('problem' in compiled) throw new Error(`regex ${JSON.stringify(source)}: ${compiled.problem}`);
+    if ('problem' in compiled) throw new Error(`${JSON.stringify(source)}: ${compiled.problem}`);
     known.set(source, compiled);
     return compiled;
   };

@@ -1,42 +1,23 @@
 // Compiles the regexes of routes, once a config: RE2 syntax, matched against a whole value in time linear in its length.
 import { RE2JS } from 're2js';
+import { regexProblem } from '../config/regex.ts';
 
 export interface ValueRegex {
   test(value: string): boolean;
 }
 
-/** Largest program of one regex, in instructions: time per value is bounded by its length times this. */
-const MAX_PROGRAM = 1000;
-
-/** Longest source, in characters. */
-const MAX_SOURCE = 4096;
-
 /**
  * Compiles an anchored regex. JavaScript's own engine backtracks, so one careless pattern would let a client stop the process;
- * RE2 has no lookaround and no backreferences, which is what makes linear time possible. `problem` says why a source is refused.
+ * RE2 has no lookaround and no backreferences, which is what makes linear time possible. `problem` says why a source is refused
+ * (`selvedge check` says the same).
  */
 export function compileRegex(source: string): ValueRegex | { readonly problem: string } {
-  if (source.length > MAX_SOURCE) return { problem: `the regex is longer than ${MAX_SOURCE} characters` };
-  let compiled: RE2JS;
-  try {
-    compiled = RE2JS.compile(source);
-  } catch (error) {
-    return { problem: explainRefusal(source, error) };
-  }
-  if (compiled.programSize() > MAX_PROGRAM) {
-    return { problem: `the regex compiles to more than ${MAX_PROGRAM} steps: shorten its repetitions or alternatives` };
-  }
+  const problem = regexProblem(source);
+  if (problem !== null) return { problem: `the regex ${problem}` };
+  const compiled = RE2JS.compile(source);
   const start = literalStart(source);
   if (start === '') return { test: (value) => compiled.testExact(value) };
   return { test: (value) => value.startsWith(start) && compiled.testExact(value) };
-}
-
-function explainRefusal(source: string, error: unknown): string {
-  const message = error instanceof Error ? error.message.replace(/^error parsing regexp: /, '') : String(error);
-  const unsupported = /\(\?<?[=!]|\\[1-9]/.test(source)
-    ? ' (lookaround and backreferences cannot run in linear time; use several matches instead)'
-    : '';
-  return `not a regex of RE2 syntax: ${message}${unsupported}`;
 }
 
 /** Text that every value matched by the regex begins with; empty when none is certain. */

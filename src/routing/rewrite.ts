@@ -1,5 +1,6 @@
 // After the match: the path that the service sees, or the Location that the client is sent to.
 import type { Redirect, Rewrite } from '../config/model.ts';
+import { normalizePath, normalizeWrittenPath } from '../http/path.ts';
 import { withoutTrailingSlash } from './match.ts';
 
 /**
@@ -7,11 +8,18 @@ import { withoutTrailingSlash } from './match.ts';
  * segments, whatever trailing slashes either has; what follows the prefix stays. Without a matched prefix (a regex) the path stays.
  */
 export function rewritePath(rewrite: Pick<Rewrite, 'prefix' | 'path'>, path: string, matchedPrefix: string): string {
-  if (rewrite.path !== null) return rooted(rewrite.path);
+  if (rewrite.path !== null) return normal(rewrite.path);
   if (rewrite.prefix === null || matchedPrefix === '') return path;
   const rest = path.slice(matchedPrefix === '/' ? 0 : withoutTrailingSlash(matchedPrefix).length);
   const prefix = rewrite.prefix === '' || rewrite.prefix === '/' ? '' : withoutTrailingSlash(rooted(rewrite.prefix));
-  return rooted(prefix + rest);
+  return normal(prefix + rest);
+}
+
+/** What a person wrote may hold dot segments and any character; what is sent is as normal as what was matched. */
+function normal(path: string): string {
+  const absolute = rooted(path);
+  const found = /[^\x21-\x7e]/.test(absolute) ? normalizeWrittenPath(absolute) : normalizePath(absolute);
+  return found === null ? absolute : found.path;
 }
 
 function rooted(path: string): string {
@@ -41,13 +49,13 @@ export function redirectLocation(redirect: Redirect, request: RedirectedRequest)
   const port = redirect.port ?? (redirect.scheme === null ? request.port : null);
   const own = port === null || port === (scheme === 'https' ? 443 : 80);
   const path = escapeWritten(rewritePath(redirect, request.path, request.matchedPrefix));
-  const joint = request.query === '' ? '' : path.includes('?') ? '&' : '?';
-  return `${scheme}://${redirect.host ?? request.host}${own ? '' : `:${port}`}${path}${joint}${escapeBytes(request.query)}`;
+  const query = request.query === '' ? '' : `?${escapeBytes(request.query)}`;
+  return `${scheme}://${redirect.host ?? request.host}${own ? '' : `:${port}`}${path}${query}`;
 }
 
 const BEYOND_VISIBLE_ASCII = /[^\x21-\x7e]+/g;
 
-/** Characters of a config's path that a header cannot carry, as UTF-8 escapes. A normalised request path has none. */
+/** Characters that a header cannot carry, as UTF-8 escapes. A normalised path has none. */
 function escapeWritten(path: string): string {
   return path.replace(BEYOND_VISIBLE_ASCII, (run) => escapeAll(Buffer.from(run, 'utf8')));
 }

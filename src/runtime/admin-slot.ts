@@ -1,7 +1,7 @@
 // The place of the admin server in a running process: opened at start, moved by a reload, closed last of all.
 import type { Admin } from '../config/model.ts';
 import type { Problem } from '../config/problem.ts';
-import { hostAndPort } from './listener-set.ts';
+import { formatHostPort } from '../http/address.ts';
 
 export interface AdminServer {
   address(): { readonly host: string; readonly port: number };
@@ -74,5 +74,5 @@ export class AdminSlot {
 
 function adminProblem({ host, port }: Admin, error: NodeJS.ErrnoException): Problem {
   const why = error.code === 'EADDRINUSE' ? 'the port is taken; set admin.port (0: any free one) or admin: false' : error.message;
-  return { severity: 'error', place: null, path: 'admin', message: `cannot listen on ${hostAndPort(host, port)}: ${why}` };
+  return { severity: 'error', place: null, path: 'admin.port', message: `cannot listen on ${formatHostPort(host, port)}: ${why}` };
 }

@@ -1,10 +1,11 @@
 // The life of one running Selvedge: load, put in force; again on every edit; and at the end, drain.
 import type { Logger } from 'pino';
 import { formatProblem, hasErrors, type Problem } from '../config/problem.ts';
+import { formatHostPort } from '../http/address.ts';
 import type { OpenAdmin } from './admin-slot.ts';
 import { ConfigError, RoleError } from './config-error.ts';
 import { Installation, type InstallationOptions } from './installation.ts';
-import { certificateFiles, hostAndPort } from './listener-set.ts';
+import { certificateFiles } from './listener-set.ts';
 import { unknownRoles } from './roles.ts';
 import { type RuntimeMetrics, registerRuntimeMetrics } from './runtime-metrics.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -67,7 +68,6 @@ export class Runtime {
     this.#installation = new Installation({ ...options, openAdmin: options.openAdmin(this) });
     this.#metrics = registerRuntimeMetrics(options.registry, options.version, {
       connections: () => this.#installation.listeners.connections(),
-      inFlight: () => this.inFlight,
       revision: () => this.revision,
     });
     this.#files = options.watch ? this.#watchFiles() : null;
@@ -200,19 +200,22 @@ export class Runtime {
     return { applied, revision: this.revision, problems };
   }
 
-  async #install({ config, problems }: Loaded): ReturnType<Installation['install']> {
+  async #install({ config, problems, provenance }: Loaded): ReturnType<Installation['install']> {
     if (config === null || hasErrors(problems)) return { applied: false, problems };
     const unknown = unknownRoles(config, this.#options.roles);
     if (unknown.length > 0 && this.#state === 'starting') throw new RoleError(unknown.map(({ message }) => message).join('\n'));
     if (unknown.length > 0) return { applied: false, problems: [...problems, ...unknown] };
     const installed = await this.#installation.install(config);
-    return { applied: installed.applied, problems: [...problems, ...installed.problems] };
+    const placed = installed.problems.map((problem) => {
+      return { ...problem, place: problem.place ?? provenance?.locate(problem.path.split('.')) ?? null };
+    });
+    return { applied: installed.applied, problems: [...problems, ...placed] };
   }
 
   #everyAddress(): ReadonlyMap<string, string> {
     const admin = this.adminAddress();
     const all = [...Object.entries(this.addresses()), ...(admin === null ? [] : [['admin', admin] as const])];
-    return new Map(all.map(([key, { host, port }]) => [key, hostAndPort(host, port)]));
+    return new Map(all.map(([key, { host, port }]) => [key, formatHostPort(host, port)]));
   }
 
   #announce(before: ReadonlyMap<string, string>): void {

@@ -13,6 +13,9 @@ import { nothingToRun } from './roles.ts';
 import { SharedStore } from './shared.ts';
 import { type CompileDeps, compile, type Roles, type Snapshot } from './snapshot.ts';
 
+/** How long connections without a request in flight may stay once everything else has ended. */
+const LAST_WORDS_MS = 500;
+
 export interface InstallationOptions {
   readonly roles: Roles;
   readonly builtins: Builtins;
@@ -60,19 +63,16 @@ export class Installation {
     return { applied: true, problems: all };
   }
 
-  /** Closes the listeners and gives what is in flight `timeoutMs`; the rest, upgraded connections included, is cut. */
+  /** Closes the listeners and gives what is in flight `timeoutMs`; what is left then is for `close` to cut. */
   async drain(timeoutMs: number): Promise<void> {
     this.#closing = true;
     this.dataPlane.drain();
     await this.listeners.drain();
-    let timer: NodeJS.Timeout | undefined;
-    const tooLate = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, timeoutMs);
-    });
-    await Promise.race([this.dataPlane.whenIdle(), tooLate]);
-    clearTimeout(timer);
+    await until(() => this.dataPlane.whenIdle(), timeoutMs);
     const { inFlight } = this.dataPlane;
     if (inFlight > 0) this.#log.warn({ inFlight }, 'drain timeout: cutting what is still in flight');
+    // The last responses are on their way, and a connection that was just accepted may be about to send its request.
+    else await until(() => this.listeners.whenClosed(), Math.min(timeoutMs, LAST_WORDS_MS));
   }
 
   /** Ends everything, at once. */
@@ -88,4 +88,14 @@ export class Installation {
     snapshot.retire(this.dataPlane.current);
     return { applied: false, problems };
   }
+}
+
+/** Waits for an end, but not for ever. */
+async function until(end: () => Promise<void>, timeoutMs: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, timeoutMs);
+  });
+  await Promise.race([end(), late]);
+  clearTimeout(timer);
 }

@@ -47,6 +47,8 @@ export class ListenerSet {
   /** Gone from the config, until their last connection ended; bounded by `drainMs` of each. */
   readonly #leaving = new Map<OpenListener, NodeJS.Timeout>();
 
+  #lookout: NodeJS.Timeout | undefined;
+
   constructor(sink: RequestSink, create: (spec: ListenerSpec, sink: RequestSink) => OpenListener) {
     this.#sink = sink;
     this.#create = create;
@@ -98,8 +100,8 @@ export class ListenerSet {
   addresses(): Readonly<Record<string, { readonly host: string; readonly port: number }>> {
     const all: Record<string, { readonly host: string; readonly port: number }> = {};
     for (const [key, { listener }] of this.#held) {
-      const { address, port } = listener.address();
-      all[key] = { host: address, port };
+      const address = listener.address();
+      if (address !== null) all[key] = address;
     }
     return all;
   }
@@ -115,12 +117,7 @@ export class ListenerSet {
 
   /** Reads all certificates again; what could not be taken over keeps its old one and is returned. */
   async reloadCertificates(): Promise<readonly Problem[]> {
-    const results = await Promise.all(
-      [...this.#held.values()].map(async ({ spec, listener }) => {
-        const failures = spec.tls === null ? [] : await listener.reloadCertificates();
-        return failures.map(({ message }) => problemOf(spec, message));
-      }),
-    );
+    const results = await Promise.all([...this.#held.values()].map(({ listener }) => listener.reloadCertificates()));
     return results.flat();
   }
 
@@ -131,8 +128,22 @@ export class ListenerSet {
     for (const listener of listeners) listener.drain();
   }
 
+  /** Resolves when the last connection has ended; call it after `drain`. */
+  whenClosed(): Promise<void> {
+    return new Promise((resolve) => {
+      const look = (): void => {
+        if ([...this.connections().values()].some((count) => count > 0)) return;
+        clearInterval(this.#lookout);
+        resolve();
+      };
+      this.#lookout = setInterval(look, LOOK_MS);
+      look();
+    });
+  }
+
   /** Ends every connection now. */
   destroy(): void {
+    clearInterval(this.#lookout);
     for (const { listener } of this.#held.values()) listener.destroy();
     for (const [listener, timer] of this.#leaving) {
       clearTimeout(timer);
@@ -150,7 +161,7 @@ export class ListenerSet {
       return { bound: { spec, listener, gate } };
     } catch (error) {
       listener.destroy();
-      return { problem: problemOf(spec, bindFailure(spec, error as NodeJS.ErrnoException)) };
+      return { problem: { severity: 'error', place: spec.at, path: '', message: (error as Error).message } };
     }
   }
 
@@ -195,6 +206,9 @@ export class ListenerSet {
     }
   }
 }
+
+/** How often the end of the last connection is looked for, while everything ends. */
+const LOOK_MS = 10;
 
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
@@ -243,24 +257,4 @@ const WILDCARDS: ReadonlySet<string> = new Set(['0.0.0.0', '::']);
 function overlap(a: ListenerSpec, b: ListenerSpec): boolean {
   if (a.port !== b.port || a.port === 0) return false;
   return a.host === b.host || WILDCARDS.has(a.host) || WILDCARDS.has(b.host);
-}
-
-const BIND_FAILURES: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'the port is taken by another process',
-  EACCES: 'the process may not use this port (ports below 1024 need a privilege)',
-  EADDRNOTAVAIL: 'this machine has no such address',
-  ENOTFOUND: 'the host name cannot be resolved',
-};
-
-function bindFailure(spec: ListenerSpec, error: NodeJS.ErrnoException): string {
-  return `cannot listen on ${hostAndPort(spec.host, spec.port)}: ${BIND_FAILURES[error.code ?? ''] ?? error.message}`;
-}
-
-function problemOf(spec: ListenerSpec, message: string): Problem {
-  return { severity: 'error', place: spec.at, path: `listener ${spec.key}`, message };
-}
-
-/** `127.0.0.1:80`, `[::1]:80`. */
-export function hostAndPort(host: string, port: number): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }

@@ -20,7 +20,8 @@ export interface ListenerSpec {
   readonly port: number;
   readonly tls: ListenerTls | null;
   readonly limits: Limits;
-  readonly clientAddress: ClientAddress;
+  /** `anyPeer`: whoever connects may say where a request comes from (hops); otherwise trusted proxies only. */
+  readonly clientAddress: ClientAddress & { readonly anyPeer?: boolean };
   /** Outbound local port: every request goes to this service, whatever its Host says. */
   readonly fixedService: string | null;
   readonly at: Place;

@@ -1,9 +1,10 @@
 // Where everything that the process says ends: one pino logger on one destination, shared by access log, plugins and runtime.
-import { type DestinationStream, destination, type Logger, pino } from 'pino';
+import { type DestinationStream, type Logger, pino } from 'pino';
+import { LineSink } from './line-sink.ts';
 
 export interface ProcessLog {
   readonly logger: Logger;
-  /** Resolves when every line so far has been written; the log ends with it. */
+  /** Resolves when every line so far has been written; later ones are not. */
   end(): Promise<void>;
   /** Writes what waits, at once, for an exit that waits for nothing. */
   flushSync(): void;
@@ -18,37 +19,14 @@ export interface ProcessLogOptions {
   readonly level?: string;
 }
 
-/** A reader that stopped reading must not let the process grow: past this, lines are dropped. */
-const MAX_WAITING_BYTES = 16 * 1024 * 1024;
-
 /** Lines are written as they come, in the background: a slow reader of stdout never stalls the event loop. */
-export function openProcessLog(options: ProcessLogOptions): ProcessLog {
-  const sink = destination({ dest: options.to ?? 1, sync: false, minLength: 0, maxLength: MAX_WAITING_BYTES });
-  let broken = false;
-  // The reader of a pipe went away (EPIPE): nobody can be told, and traffic matters more than its log.
-  sink.on('error', () => {
-    broken = true;
-  });
-  const stream: DestinationStream =
-    options.format === 'json' ? sink : { write: (line) => void sink.write(`${textOf(line)}\n`) };
-  const logger = pino({ level: options.level ?? 'info', base: null }, stream);
+export function openProcessLog({ to = 1, format, level = 'info' }: ProcessLogOptions): ProcessLog {
+  const sink = new LineSink(to);
+  const text: DestinationStream = { write: (line) => sink.write(`${textOf(line)}\n`) };
   return {
-    logger,
-    end() {
-      if (broken) return Promise.resolve();
-      return new Promise((resolve) => {
-        sink.once('close', resolve);
-        sink.once('error', resolve);
-        sink.end();
-      });
-    },
-    flushSync() {
-      try {
-        if (!broken) sink.flushSync();
-      } catch {
-        // Already ended, or its reader is gone.
-      }
-    },
+    logger: pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, format === 'text' ? text : sink),
+    end: () => sink.end(),
+    flushSync: () => sink.flushSync(),
   };
 }
 
@@ -56,7 +34,7 @@ export function openProcessLog(options: ProcessLogOptions): ProcessLog {
 export function textOf(line: string): string {
   const { level, time, msg, err, ...fields } = JSON.parse(line) as Record<string, unknown>;
   const name = pino.levels.labels[level as number] ?? String(level);
-  const parts = [new Date(time as number).toTimeString().slice(0, 8)];
+  const parts = [new Date(time as string).toTimeString().slice(0, 8)];
   if (name !== 'info') parts.push(name.toUpperCase());
   if (msg !== undefined) parts.push(String(msg));
   const told = Object.entries(fields).map(([key, value]) => `${key}=${scalar(value)}`);

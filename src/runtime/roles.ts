@@ -1,4 +1,5 @@
 // Which part of the one shared config this process is: all of it, or the gateways and hops that it was told.
+import type { RoleSelection } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
 import type { Problem } from '../config/problem.ts';
 import { didYouMean } from '../config/suggest.ts';
@@ -8,6 +9,11 @@ import type { Roles } from './snapshot.ts';
 export function rolesOf(gateways: readonly string[] | undefined, internal: readonly string[] | undefined): Roles {
   if (gateways === undefined && internal === undefined) return { gateways: 'all', internal: 'all' };
   return { gateways: gateways ?? [], internal: internal ?? [] };
+}
+
+/** As the config's own checks want it; null: all. */
+export function selectionOf({ gateways, internal }: Roles): RoleSelection | null {
+  return gateways === 'all' || internal === 'all' ? null : { gateways, internal };
 }
 
 /** Roles that were asked for and that this config does not have. */

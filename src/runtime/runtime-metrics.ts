@@ -4,7 +4,6 @@ import { Counter, Gauge, type Registry } from 'prom-client';
 /** What the gauges read when they are scraped. */
 export interface Measured {
   connections(): ReadonlyMap<string, number>;
-  inFlight(): number;
   revision(): number;
 }
 
@@ -30,14 +29,6 @@ export function registerRuntimeMetrics(registry: Registry, version: string, meas
     collect() {
       this.reset();
       for (const [listener, count] of measured.connections()) this.set({ listener }, count);
-    },
-  });
-  new Gauge({
-    name: 'selvedge_requests_in_flight',
-    help: 'Requests and upgraded connections under way.',
-    registers,
-    collect() {
-      this.set(measured.inFlight());
     },
   });
   new Gauge({

@@ -13,6 +13,7 @@ import type {
 import { TRANSPORT_CODES } from '../dispatch.ts';
 import { WheelEntry } from '../timer-wheel.ts';
 import type { Call } from './call.ts';
+import type { Endpoint } from './endpoint.ts';
 
 const RETRIES = 1;
 const BACKOFF_MS = 25;
@@ -125,11 +126,12 @@ class Retry extends WheelEntry implements DispatchHandler, DispatchController {
   #backoff({ code, unsent }: Failure): number | null {
     if (this.#responded || this.#retries === RETRIES || unsent !== true || !RETRIABLE.has(code)) return null;
     if (!isUntouched(this.#options.body)) return null;
-    const { service, deadlineAt } = this.#options.call as Call;
+    const { service, subset, tried, deadlineAt } = this.#options.call as Call;
     const now = service.wheel.now();
     const ceiling = Math.min(MAX_BACKOFF_MS, (2 ** (this.#retries + 1) - 1) * BACKOFF_MS);
     const delayMs = service.random() * ceiling;
-    if (now + delayMs >= deadlineAt || !service.retryBudget.withdraw(now)) return null;
+    if (now + delayMs >= deadlineAt) return null;
+    if (!hasAnother(service.subset(subset), tried) && !service.retryBudget.withdraw(now)) return null;
     this.#retries += 1;
     return delayMs;
   }
@@ -150,6 +152,14 @@ class Retry extends WheelEntry implements DispatchHandler, DispatchController {
     this.cancel();
     this.#handler.onResponseError?.(this, reason);
   }
+}
+
+/**
+ * An endpoint is left that has not been tried. Going there costs the service nothing: the first try never reached it, so the
+ * request arrives once. The budget is for knocking at the same door again.
+ */
+function hasAnother(endpoints: readonly Endpoint[] | undefined, tried: readonly Endpoint[]): boolean {
+  return endpoints?.some((endpoint) => !tried.includes(endpoint)) ?? false;
 }
 
 /** What the transport says of a failure beside its code (http1/transport-error.ts). */

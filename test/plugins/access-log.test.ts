@@ -205,7 +205,7 @@ t.test('chains share one writer, which is flushed and let go with the last of th
 t.test('refuses fields that lines have already, shares over 100% and files that cannot be opened', async (t) => {
   await t.rejects(testChain([['access-log', { fields: { status: 'x' } }]]), { message: /access-log\.fields\.status: "status" is a field of every line already/ });
   await t.rejects(testChain([['access-log', { sample: '150%' }]]), { message: /access-log\.sample: "150%" is more than 100%/ });
-  await t.rejects(testChain([['access-log', { sample: 20 }]]), { message: /access-log\.sample: must be <= 1/ });
+  await t.rejects(testChain([['access-log', { sample: 20 }]]), { message: /access-log\.sample: must be at most 1/ });
   await t.rejects(testChain([['access-log', { always: { error: true } }]]), { message: /always\.error: unknown key "error" \(did you mean "errors"\?\)/ });
   await t.rejects(testChain([['access-log', { destination: join(folder, 'no/such/folder') }]]), { message: /ENOENT/ });
 });

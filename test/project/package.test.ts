@@ -57,8 +57,7 @@ async function emptyProject(t: Test): Promise<{ project: string; files: string[]
 }
 
 const PROGRAM = `import { createSelvedge, defineConfig, type Selvedge, SelvedgeError } from 'selvedge';
-import { definePlugin } from 'selvedge/plugin';
-import { Type } from 'typebox';
+import { definePlugin, Type } from 'selvedge/plugin';
 
 export const plugin = definePlugin(
   { name: 'greeting', options: Type.Object({ word: Type.String() }) },
@@ -164,8 +163,7 @@ t.test('the published package', async (t) => {
 t.test('the launcher on a Node that cannot load TypeScript', async (t) => {
   const folder = temporary(t, {
     'without-execve.cjs': 'delete process.execve;',
-    'plugin.ts': `import { definePlugin } from 'selvedge/plugin';
-      import { Type } from 'typebox';
+    'plugin.ts': `import { definePlugin, Type } from 'selvedge/plugin';
       export default definePlugin({ name: 'old', options: Type.Object({}) }, async (app) => {
         app.addHook('onSend', async (request, reply) => { reply.header('x-plugin', request.selvedge.owner as string); });
       });`,

@@ -23,8 +23,8 @@ type Teardown = (fn: () => unknown) => void;
 async function listen(
   t: { teardown: Teardown },
   listener: RequestListener,
+  server: Server = createServer(listener),
 ): Promise<{ server: Server; address: string }> {
-  const server = createServer(listener);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   t.teardown(() => {
     server.closeAllConnections();

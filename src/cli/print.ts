@@ -1,0 +1,58 @@
+// `selvedge print`: the config as it takes effect, every value with where it came from.
+
+import { loadConfig } from '../config/load.ts';
+import { formatProblem } from '../config/problem.ts';
+import { didYouMean } from '../config/suggest.ts';
+import { type Command, EXIT, UsageError } from './command.ts';
+import { configPath } from './config-option.ts';
+import { annotate, roleSelection, type Selection } from './effective-config.ts';
+import { effectiveYaml, originsByPath, plainValue } from './effective-text.ts';
+
+export const command: Command = {
+  name: 'print',
+  summary: 'Print the effective config, and where each value came from',
+  help: `selvedge print [-c PATH] [--route NAME | --role gateway/NAME | --role internal/SERVICE] [--json]
+
+  -c, --config PATH     config file or directory; default ./selvedge.yaml, ./selvedge.config.ts, then ./config/
+  --route NAME          this route only
+  --role ROLE           what this role reads of the config: gateway/public, internal/orders
+  --json                { "config": …, "origins": { path: origin } } instead of YAML
+
+Prints the config with all defaults filled in. Comments say where a value was written (file:line:column), which environment
+variables it was made of, or that it is a default. Secrets read [redacted]: contents of \${file:…}, variables whose names
+say that they are secret, passwords in URLs.
+
+Exit codes: 0 good, 1 the config has errors, 2 wrong usage.`,
+  options: {
+    config: { type: 'string', short: 'c' },
+    route: { type: 'string' },
+    role: { type: 'string' },
+    json: { type: 'boolean' },
+  },
+  async run(input, io) {
+    const { route, role, json } = input.values as { route?: string; role?: string; json?: boolean };
+    if (route !== undefined && role !== undefined) throw new UsageError('--route and --role exclude each other');
+    const { config, problems, provenance } = await loadConfig(configPath('print', input, io), {
+      env: io.env,
+      cwd: io.cwd,
+    });
+    for (const problem of problems) io.stderr.write(`${formatProblem(problem)}\n`);
+    if (config === null || provenance === null) return EXIT.checkFailed;
+
+    let selection: Selection | null = null;
+    if (route !== undefined) {
+      const names = config.routes.map(({ name }) => name);
+      if (!names.includes(route)) throw new UsageError(`no route "${route}"${didYouMean(route, names)}`);
+      selection = { routes: new Set([route]), gateways: new Set(), services: new Set(), others: false };
+    } else if (role !== undefined) {
+      selection = roleSelection(role, config);
+    }
+    const effective = annotate(provenance, selection);
+    io.stdout.write(
+      json === true
+        ? `${JSON.stringify({ config: plainValue(effective), origins: originsByPath(effective) }, null, 2)}\n`
+        : effectiveYaml(effective),
+    );
+    return EXIT.good;
+  },
+};

@@ -1,0 +1,139 @@
+// From a path or an object to the config that runs, or to everything that is wrong with it. Nothing is half-applied.
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import type { RoleSelection } from './addresses.ts';
+import type { Clock } from './certificates.ts';
+import type { CompleteConfig } from './complete.ts';
+import { Cursor, type Findings } from './cursor.ts';
+import { fillDefaults } from './defaults.ts';
+import type { ConfigInput } from './define.ts';
+import { knownNames } from './known-names.ts';
+import { merge } from './merge.ts';
+import type { Config } from './model.ts';
+import { Origins } from './origins.ts';
+import type { Problem } from './problem.ts';
+import { Provenance } from './provenance.ts';
+import { type FilesResult, readPath } from './read-files.ts';
+import { readObject } from './read-module.ts';
+import { resolveConfig as resolveComplete } from './resolve.ts';
+import { ConfigSchema } from './schema.ts';
+import { checkSemantics } from './semantics.ts';
+import { expandShorthand } from './shorthand.ts';
+import type { SubstitutionContext } from './substitute.ts';
+import { refuseUnsupported } from './unsupported.ts';
+import { validate } from './validate.ts';
+
+export type { RoleSelection } from './addresses.ts';
+export { Provenance } from './provenance.ts';
+
+export interface LoadOptions {
+  /** For `${NAME}`; default `process.env`. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Folder that relative paths start from; default the process's. */
+  readonly cwd?: string;
+  /** The roles that one process runs: only their addresses can collide. Default all of them. */
+  readonly roles?: RoleSelection | null;
+  /** For the dates of certificates; default the system's clock. */
+  readonly clock?: Clock;
+}
+
+export interface LoadResult {
+  /** Null when any problem is an error. */
+  readonly config: Config | null;
+  readonly problems: readonly Problem[];
+  /** Absolute paths of everything that was read or would have been: what a watcher must watch. */
+  readonly files: readonly string[];
+  /** Null when the config could not be understood at all. */
+  readonly provenance: Provenance | null;
+}
+
+/** Tried in this order. */
+export const CONFIG_PATHS = ['selvedge.yaml', 'selvedge.config.ts', 'config'] as const;
+
+/** The config that a folder holds, as an absolute path; null when it holds none. */
+export function findConfig(cwd: string): string | null {
+  const found = CONFIG_PATHS.find((path) => existsSync(resolve(cwd, path)));
+  return found === undefined ? null : resolve(cwd, found);
+}
+
+/** Reads a file, or the directory of files, that `path` names. Never rejects for what a user wrote. */
+export async function loadConfig(path: string, options: LoadOptions = {}): Promise<LoadResult> {
+  const cwd = options.cwd ?? process.cwd();
+  return load((context) => readPath(resolve(cwd, path), cwd, context), options);
+}
+
+/**
+ * The same for a config that is an object already. Relative paths in it start from `cwd`; `name` is what messages call it.
+ */
+export async function resolveConfig(
+  input: ConfigInput,
+  options: LoadOptions & { readonly name?: string } = {},
+): Promise<LoadResult> {
+  const file = { display: options.name ?? '(config)', dir: options.cwd ?? process.cwd() };
+  return load(async (context) => ({ ...readObject(input, file, context), incomplete: false }), options);
+}
+
+async function load(
+  read: (context: Omit<SubstitutionContext, 'dir'>) => Promise<FilesResult>,
+  options: LoadOptions,
+): Promise<LoadResult> {
+  const files = new Set<string>();
+  const source = await read({ env: options.env ?? process.env, sawFile: (path) => files.add(path) });
+  const merged = merge(source.trees);
+  const problems = [...source.problems, ...merged.problems];
+  if (merged.tree === null) return { config: null, problems: inOrder(problems), files: [...files], provenance: null };
+
+  const origins = new Origins();
+  const written = origins.plain(merged.tree);
+  const names = knownNames(written);
+  problems.push(...origins.faults);
+  problems.push(...unheard(refuseUnsupported(written, origins), problems));
+  const valid = validate(written, origins);
+  problems.push(...unheard(valid.problems, problems));
+  if (valid.config === null) return { config: null, problems: inOrder(problems), files: [...files], provenance: null };
+
+  expandShorthand(valid.config, origins);
+  fillDefaults(ConfigSchema, valid.config);
+  const findings: Findings = { origins, problems: [], files };
+  const cursor = new Cursor(
+    valid.config as CompleteConfig,
+    '',
+    { ...merged.tree.source, keyPlace: merged.tree.source.place },
+    findings,
+  );
+  const config = resolveComplete(cursor, options.clock ?? Date);
+  const partial = source.incomplete || merged.incomplete;
+  checkSemantics(cursor, config, { names, incomplete: partial, roles: options.roles ?? null });
+  problems.push(...unheard(findings.problems, problems));
+  const failed = problems.some(({ severity }) => severity === 'error');
+  return {
+    config: failed ? null : config,
+    problems: inOrder(problems),
+    files: [...files],
+    provenance: new Provenance(valid.config, origins),
+  };
+}
+
+/** What is not just the consequence of a mistake that was reported already: at that very place, or because of what it took away. */
+function unheard(found: readonly Problem[], before: readonly Problem[]): Problem[] {
+  const reported = before.filter(({ severity, path }) => severity === 'error' && path !== '').map(({ path }) => path);
+  return found.filter(({ path }) => path === '' || !reported.some((other) => other === path || isBelow(other, path)));
+}
+
+function isBelow(path: string, ancestor: string): boolean {
+  return path.startsWith(ancestor) && (path[ancestor.length] === '.' || path[ancestor.length] === '[');
+}
+
+/** By file and position, as an editor lists them; what has no line comes first. */
+function inOrder(problems: readonly Problem[]): Problem[] {
+  const key = ({ place }: Problem): readonly [string, number, number] => [
+    place?.file ?? '',
+    place?.line ?? 0,
+    place?.column ?? 0,
+  ];
+  return [...problems].sort((a, b) => {
+    const [fileA, lineA, columnA] = key(a);
+    const [fileB, lineB, columnB] = key(b);
+    return fileA < fileB ? -1 : fileA > fileB ? 1 : lineA - lineB || columnA - columnB;
+  });
+}

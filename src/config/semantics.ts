@@ -1,0 +1,147 @@
+// What a config must make sense of beyond its shape: names that exist, names that are unique, roles that can run.
+import { checkAddresses, type RoleSelection } from './addresses.ts';
+import type { CompleteConfig, CompleteRoute } from './complete.ts';
+import type { Cursor } from './cursor.ts';
+import type { KnownNames } from './known-names.ts';
+import type { Config, PluginUse } from './model.ts';
+import { didYouMean } from './suggest.ts';
+
+export interface SemanticsOptions {
+  readonly names: KnownNames;
+  /** A part of the config could not be read, so a name that is missing may well be there. */
+  readonly incomplete: boolean;
+  readonly roles: RoleSelection | null;
+}
+
+export function checkSemantics(written: Cursor<CompleteConfig>, config: Config, options: SemanticsOptions): void {
+  checkRoles(written, config);
+  checkUniqueRoutes(written.at('routes').filled().items(), config);
+  for (const [index, route] of written.at('routes').filled().items().entries()) {
+    if (!options.incomplete) checkReferences(route, options.names);
+    checkScope(route, config, index);
+  }
+  for (const [, service] of written.at('services').filled().entries()) {
+    const ports = service.at('internal').given()?.at('outbound').given()?.at('ports').filled().entries() ?? [];
+    for (const [name, address] of ports) if (!options.incomplete) checkService(address, name, options.names);
+  }
+  checkAddresses(written, config, options.roles);
+  if (!options.incomplete) checkUnused(written, config);
+}
+
+function checkRoles(written: Cursor<CompleteConfig>, config: Config): void {
+  const hops = written
+    .at('services')
+    .filled()
+    .entries()
+    .flatMap(([, service]) => service.at('internal').given() ?? []);
+  if (hops.length > 0 && written.value.mesh?.mtls === undefined) {
+    const mesh = written.at('mesh').given();
+    const message = 'a config with hops must say "mtls: off": this version does not encrypt what goes between hops';
+    if (mesh === null) hops[0].errorAt('mesh.mtls', message);
+    else mesh.errorAt('mesh.mtls', message);
+  }
+  if (config.gateways.length === 0 && hops.length === 0) {
+    written.error('nothing to run: define a gateway under "gateways", or a hop by "internal" of a service');
+  }
+}
+
+function checkUniqueRoutes(routes: readonly Cursor<CompleteRoute>[], config: Config): void {
+  const first = new Map<string, string>();
+  for (const route of routes) {
+    const name = route.at('name');
+    const other = first.get(name.value);
+    if (other !== undefined) name.error(`another route has the name "${name.value}", at ${other}`);
+    else first.set(name.value, placeOf(name));
+    if (route.value.internal === undefined && route.value.gateways === undefined && config.gateways.length === 0) {
+      route.error('no gateway serves it, because none is defined; "internal" makes a route for calls between services');
+    }
+  }
+}
+
+function placeOf({ place, path }: Cursor<unknown>): string {
+  return place.line > 0 ? `${place.file}:${place.line}:${place.column}` : path;
+}
+
+function checkReferences(route: Cursor<CompleteRoute>, names: KnownNames): void {
+  for (const backend of route.at('to').items()) {
+    const { service, subset } = backend.value;
+    const subsets = names.services.get(service);
+    if (subsets === undefined) checkService(backend.at('service'), service, names);
+    else if (subset !== undefined && !subsets.has(subset)) {
+      backend.at('subset').error(`service "${service}" has no subset "${subset}"${didYouMean(subset, subsets)}`);
+    }
+  }
+  for (const service of route.at('internal').items()) checkService(service, service.value, names);
+  const gateways = route.at('gateways').items();
+  for (const gateway of gateways) {
+    if (!names.gateways.has(gateway.value))
+      gateway.error(`no gateway "${gateway.value}"${didYouMean(gateway.value, names.gateways.keys())}`);
+  }
+  const serving = gateways.length > 0 ? gateways.map(({ value }) => value) : [...names.gateways.keys()];
+  const listeners = new Set(serving.flatMap((gateway) => [...(names.gateways.get(gateway) ?? [])]));
+  for (const listener of route.at('listeners').items()) {
+    if (!listeners.has(listener.value)) {
+      listener.error(
+        `no listener "${listener.value}" in ${serving.map((gateway) => `gateway "${gateway}"`).join(' or ')}${didYouMean(listener.value, listeners)}`,
+      );
+    }
+  }
+}
+
+function checkService(at: Cursor<unknown>, name: string, { services }: KnownNames): void {
+  if (!services.has(name)) at.error(`no service "${name}"${didYouMean(name, services.keys())}`);
+}
+
+/** Where a route applies, and what it switches off there. */
+function checkScope(route: Cursor<CompleteRoute>, config: Config, index: number): void {
+  const internal = route.at('internal').given();
+  if (internal !== null) {
+    route
+      .at('gateways')
+      .given()
+      ?.error('a route is for gateways or for calls between services ("internal"), not for both');
+    route.at('listeners').given()?.error('a route with "internal" is served by hops, which have no named listeners');
+    if (!config.services.some((service) => service.internal?.outbound))
+      internal.warn('no hop has an "outbound", so no call ever takes this route');
+    return;
+  }
+  const resolved = config.routes[index];
+  const inherited = config.gateways
+    .filter(({ name }) => resolved.gateways.includes(name))
+    .flatMap(({ plugins }) => plugins);
+  for (const [position, plugin] of resolved.plugins.entries()) {
+    if (!('off' in plugin) || inherited.some(({ name }) => name === plugin.off)) continue;
+    const written = route.at('plugins').items()[position];
+    const hint = didYouMean(
+      plugin.off,
+      inherited.map(({ name }) => name),
+    );
+    written.warn(`switches off a plugin that no gateway of this route has${hint}`);
+  }
+}
+
+function checkUnused(written: Cursor<CompleteConfig>, config: Config): void {
+  // With an outbound side, an application can name any service by its Host header.
+  if (config.services.some(({ internal }) => internal?.outbound)) return;
+  const used = new Set(
+    config.routes.flatMap(({ action, internal }) => [
+      ...internal,
+      ...(action.kind === 'forward' ? action.backends.map(({ service }) => service) : []),
+    ]),
+  );
+  const mentioned = new Set<unknown>();
+  for (const plugins of [...config.gateways, ...config.services, ...config.routes].map((owner) => owner.plugins)) {
+    for (const plugin of plugins) if ('options' in plugin) collectStrings((plugin as PluginUse).options, mentioned);
+  }
+  for (const [name, service] of written.at('services').filled().entries()) {
+    if (!used.has(name) && !mentioned.has(name) && service.value.internal === undefined)
+      service.warnKey(`no route leads to service "${name}"`);
+  }
+}
+
+/** Plugins may send requests to services that their options name. */
+function collectStrings(value: unknown, found: Set<unknown>): void {
+  if (typeof value === 'string') found.add(value);
+  else if (typeof value === 'object' && value !== null)
+    for (const inner of Object.values(value)) collectStrings(inner, found);
+}

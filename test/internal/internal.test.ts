@@ -1,0 +1,74 @@
+import t from 'tap';
+import type { ClientAddress, Config, Hop, ServiceConfig } from '../../src/config/model.ts';
+import { clientAddressOf, compileTrust } from '../../src/gateway/trust.ts';
+import { defaultHopPlugins, HOP_LIMITS, hopListeners } from '../../src/internal/internal.ts';
+
+const at = { file: 'selvedge.yaml', line: 7, column: 3 };
+const portAt = { file: 'selvedge.yaml', line: 9, column: 3 };
+
+const INBOUND_ONLY: Hop = { at, inbound: { host: '::', port: 1 }, outbound: null, apps: [] };
+
+function configWith(internal: Hop | null, gateways: readonly Partial<ClientAddress>[] = []): Config {
+  const common = { trustedProxies: [], header: 'x-forwarded-for', hops: null };
+  return {
+    services: [{ name: 'orders', internal } as ServiceConfig],
+    gateways: gateways.map((changes) => ({ clientAddress: { ...common, ...changes } })),
+  } as unknown as Config;
+}
+
+t.test('a hop listens for peers, for its application, and on a local port a service', async (t) => {
+  const config = configWith({
+    at,
+    inbound: { host: '0.0.0.0', port: 15001 },
+    outbound: {
+      host: '127.0.0.1',
+      port: 15002,
+      ports: [{ service: 'inventory', host: '::1', port: 7001, at: portAt }],
+    },
+    apps: ['127.0.0.1:3000'],
+  });
+  const specs = hopListeners(config, 'orders');
+  t.match(specs, [
+    { key: 'inbound/orders', role: 'inbound', name: 'inbound', host: '0.0.0.0', port: 15001, fixedService: null, at },
+    { key: 'outbound/orders', role: 'outbound', name: 'outbound', host: '127.0.0.1', port: 15002, fixedService: null, at },
+    { key: 'outbound/orders/inventory', role: 'outbound', name: 'inventory', host: '::1', port: 7001, fixedService: 'inventory', at: portAt },
+  ]);
+  for (const spec of specs) t.match(spec, { owner: 'orders', tls: null, limits: HOP_LIMITS });
+});
+
+t.test('a hop without outbound listens for peers only; a service without hop has none', async (t) => {
+  const specs = hopListeners(configWith(INBOUND_ONLY), 'orders');
+  t.same(
+    specs.map(({ key, host }) => [key, host]),
+    [['inbound/orders', '::']],
+  );
+  t.same(hopListeners(configWith(null), 'orders'), []);
+  t.same(hopListeners(configWith(null), 'other'), []);
+});
+
+t.test('a hop finds the client that the edge found, not one that a stranger wrote', async (t) => {
+  const clientOf = (gateways: readonly Partial<ClientAddress>[], list?: string) => {
+    const [spec] = hopListeners(configWith(INBOUND_ONLY, gateways), 'orders');
+    return clientAddressOf(compileTrust(spec.clientAddress), '10.9.9.9', { 'x-forwarded-for': list });
+  };
+  t.same(clientOf([]), { address: '10.9.9.9', trusted: true }, 'called by an application: its own address');
+  t.same(clientOf([{}], '203.0.113.9'), { address: '203.0.113.9', trusted: true }, 'the edge names its peer');
+  t.equal(clientOf([{}], '198.51.100.1, 203.0.113.9').address, '203.0.113.9');
+  const proxies = { trustedProxies: ['192.0.2.0/24'] };
+  t.equal(clientOf([proxies, {}], '198.51.100.1, 203.0.113.9, 192.0.2.1').address, '203.0.113.9');
+  t.equal(clientOf([{ hops: 1 }], '198.51.100.1, 203.0.113.9, 192.0.2.1').address, '203.0.113.9');
+  t.equal(clientOf([{ hops: 0 }], '198.51.100.1, 203.0.113.9').address, '203.0.113.9');
+  t.equal(clientOf([{ hops: 2 }, { hops: 1 }], '198.51.100.1, 203.0.113.9, 192.0.2.1').address, '192.0.2.1', 'in doubt the nearest');
+});
+
+t.test('the chain of a hop takes the id of its caller over', async (t) => {
+  const metrics = { buckets: [], maxSeries: 100 };
+  for (const side of ['inbound', 'outbound'] as const) {
+    t.same(defaultHopPlugins({ metrics, accessLog: null } as unknown as Config, side), [
+      { name: 'request-id', options: { trust: true } },
+      { name: 'metrics', options: metrics },
+    ]);
+  }
+  const accessLog = { sample: 1, always: { errors: true, slowMs: null }, redact: [], fields: {}, headers: [] };
+  t.match(defaultHopPlugins({ metrics, accessLog } as unknown as Config, 'inbound').at(-1), { name: 'access-log', options: accessLog });
+});

@@ -1,0 +1,78 @@
+// docs/writing-a-plugin.md and docs/plugins.md say what is true: the very example runs, and the tables list every option there is.
+import { readFileSync } from 'node:fs';
+import { registerHooks } from 'node:module';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { Registry } from 'prom-client';
+import t from 'tap';
+import { SharedStore } from '../../src/runtime/shared.ts';
+import { optionTables } from '../support/option-tables.ts';
+import { sentValues, testChain } from '../support/chain.ts';
+
+const root = join(import.meta.dirname, '../..');
+const page = readFileSync(join(root, 'docs/writing-a-plugin.md'), 'utf8');
+const example = join(root, 'docs/examples/tenant.ts');
+
+// The command line does the same for plugin files anywhere on disk.
+const hooks = registerHooks({
+  resolve(specifier, context, next) {
+    if (specifier === 'selvedge/plugin') return { url: pathToFileURL(join(root, 'src/plugin.ts')).href, shortCircuit: true };
+    return next(specifier, context);
+  },
+});
+t.teardown(() => hooks.deregister());
+
+t.test('the page shows the example as it is', async (t) => {
+  const source = readFileSync(example, 'utf8');
+  t.ok(page.includes(`\`\`\`ts\n${source}\`\`\``));
+  t.ok(source.split('\n').length <= 40);
+});
+
+t.test('the example', async (t) => {
+  t.test('lets a known tenant through and tells the service', async (t) => {
+    const chain = await testChain([[example, { allow: ['acme'] }]]);
+    t.teardown(() => chain.close());
+    const response = await chain.inject({ url: '/', headers: { 'x-tenant': 'acme', 'x-tenant-verified': 'forged' } });
+    t.equal(response.statusCode, 200);
+    t.strictSame(sentValues(chain.sent[0], 'x-tenant-verified'), ['acme']);
+    t.match(sentValues(chain.sent[0], 'x-sent-at')[0], /^\d{4}-.*Z$/);
+  });
+
+  t.test('refuses anybody else, who then never reaches the service', async (t) => {
+    const chain = await testChain([[example, { allow: ['acme'] }]]);
+    t.teardown(() => chain.close());
+    for (const headers of [{}, { 'x-tenant': 'evil' }, { 'x-tenant': 'constructor' }]) {
+      const response = await chain.inject({ url: '/', headers });
+      t.equal(response.statusCode, 403);
+      t.equal(response.json().code, 'SLV_FORBIDDEN');
+    }
+    t.equal(chain.sent.length, 0);
+  });
+
+  t.test('counts in one metric for all chains, and takes it away with the last', async (t) => {
+    const registry = new Registry();
+    const store = new SharedStore();
+    const first = await testChain([[example, { allow: ['acme'] }]], { registry, store });
+    const second = await testChain([[example, { allow: ['acme'], header: 'x-org' }]], { registry, store });
+    await first.inject({ url: '/', headers: { 'x-tenant': 'acme' } });
+    await second.inject({ url: '/', headers: { 'x-org': 'acme' } });
+    t.match(await registry.metrics(), 'tenant_requests_total{tenant="acme"} 2');
+    await first.close();
+    t.match(await registry.metrics(), 'tenant_requests_total{tenant="acme"} 2');
+    await second.close();
+    t.notMatch(await registry.metrics(), 'tenant_requests_total');
+  });
+
+  t.test('has its options checked', async (t) => {
+    await t.rejects(testChain([[example, { alow: ['acme'] }]]), { message: /"allow" is missing\n.*unknown key "alow" \(did you mean "allow"\?\)/ });
+    await t.rejects(testChain([[example, { allow: [] }]]), { message: /allow: must have at least one item/ });
+  });
+});
+
+t.test('the page of built-in plugins lists every option with its default', async (t) => {
+  const documented = readFileSync(join(root, 'docs/plugins.md'), 'utf8');
+  for (const [name, table] of await optionTables()) {
+    if (!documented.includes(table)) t.fail(`docs/plugins.md has no such section for ${name}:\n${table}`);
+    else t.pass(name);
+  }
+});

@@ -1,0 +1,131 @@
+// Routes and configs with everything filled in, so that a test names only what it is about.
+import type {
+  Backend,
+  Config,
+  Gateway,
+  Match,
+  Place,
+  PluginUse,
+  RouteConfig,
+  ServiceConfig,
+  ValueMatch,
+} from '../../../src/config/model.ts';
+import type { RequestView } from '../../../src/routing/table.ts';
+
+export const HERE: Place = { file: 'shop.yaml', line: 0, column: 0 };
+
+export function at(line: number): Place {
+  return { file: 'shop.yaml', line, column: 3 };
+}
+
+export function exact(name: string, value: string): ValueMatch {
+  return { name, kind: 'exact', value };
+}
+
+export function match(parts: Partial<Match> = {}): Match {
+  return { path: { kind: 'prefix', value: '/' }, methods: [], headers: [], query: [], cookies: [], at: HERE, ...parts };
+}
+
+export function backend(service: string, parts: Partial<Backend> = {}): Backend {
+  return {
+    service,
+    subset: null,
+    weight: 1,
+    rewrite: null,
+    requestHeaders: null,
+    responseHeaders: null,
+    at: HERE,
+    ...parts,
+  };
+}
+
+export function route(name: string, parts: Partial<RouteConfig> = {}): RouteConfig {
+  return {
+    name,
+    at: HERE,
+    gateways: ['public'],
+    internal: [],
+    listeners: null,
+    hosts: [],
+    matches: [match()],
+    plugins: [],
+    action: { kind: 'respond', respond: { status: 204, body: '', headers: {} } },
+    rewrite: null,
+    requestHeaders: null,
+    responseHeaders: null,
+    timeouts: { requestMs: 15_000, perTryMs: 0, idleMs: 300_000 },
+    bodyBytes: Number.POSITIVE_INFINITY,
+    keepEncodedSlashes: false,
+    ...parts,
+  };
+}
+
+export function plugin(name: string, options: Record<string, unknown> = {}): PluginUse {
+  return { name, written: name, options, at: HERE, baseDir: '/' };
+}
+
+export function service(name: string, parts: Partial<ServiceConfig> = {}): ServiceConfig {
+  return {
+    name,
+    at: HERE,
+    endpoints: [],
+    subsets: {},
+    tls: null,
+    internal: null,
+    plugins: [],
+    loadBalancing: 'least-request',
+    connections: { max: 1, pending: 1, connectTimeoutMs: 1, idleTimeoutMs: 1 },
+    ...parts,
+  };
+}
+
+export function gateway(
+  name: string,
+  listeners: readonly { name: string; port: number; secure?: boolean }[],
+  plugins: readonly PluginUse[] = [],
+): Gateway {
+  const limits = {
+    headerBytes: 1,
+    headerCount: 1,
+    urlBytes: 1,
+    bodyBytes: 1,
+    headerTimeoutMs: 1,
+    bodyIdleTimeoutMs: 1,
+    bodyMinRate: 0,
+    keepAliveTimeoutMs: 1,
+    tlsHandshakeTimeoutMs: 1,
+    connections: 1,
+  };
+  return {
+    name,
+    at: HERE,
+    clientAddress: { trustedProxies: [], header: 'x-forwarded-for', hops: null },
+    plugins,
+    listeners: listeners.map(({ name, port, secure }) => ({
+      name,
+      port,
+      host: '0.0.0.0',
+      at: HERE,
+      limits,
+      tls: secure === true ? { certificates: [], minVersion: 'TLSv1.2', clientCertificate: null } : null,
+    })),
+  };
+}
+
+export function config(parts: Partial<Config>): Config {
+  return {
+    version: 1,
+    admin: null,
+    accessLog: null,
+    metrics: { buckets: [], maxSeries: 1 },
+    drain: { graceMs: 0, timeoutMs: 0 },
+    gateways: [gateway('public', [{ name: 'http', port: 8080 }])],
+    services: [],
+    routes: [],
+    ...parts,
+  };
+}
+
+export function view(parts: Partial<RequestView> = {}): RequestView {
+  return { host: 'shop.example.com', path: '/', query: '', method: 'GET', headers: {}, ...parts };
+}
