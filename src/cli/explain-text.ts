@@ -5,7 +5,7 @@ import type { ExplainedAction, ExplainedBackend, ExplainedCandidate, Explanation
 export function explanationText(explanation: Explanation): string {
   const { listener, request, considered, refused, route } = explanation;
   const lines = [
-    `listener    ${listener.role} ${listener.owner}, ${listener.name}`,
+    `listener    ${listener.role} ${listener.owner}, ${listener.name} (${listener.address})`,
     `host        ${request.host === null ? 'malformed' : request.host || 'none'}`,
     `path        ${request.path ?? 'malformed'}`,
   ];

@@ -1,5 +1,5 @@
 // `selvedge explain`: where one request would go and why, offline, by the table that would serve it.
-import { findConfig, loadConfig } from '../config/load.ts';
+import { loadConfig } from '../config/load.ts';
 import type { Config, PluginUse } from '../config/model.ts';
 import { formatProblem } from '../config/problem.ts';
 import { defaultEdgePlugins, gatewayListeners } from '../gateway/gateway.ts';
@@ -10,6 +10,7 @@ import { type AskedRequest, type ExplainedListener, explainRequest } from '../ro
 import { routesFor } from '../routing/scope.ts';
 import type { ListenerSpec } from '../runtime/listener-spec.ts';
 import { type Command, type CommandInput, EXIT, UsageError } from './command.ts';
+import { configPath } from './config-option.ts';
 import { explanationText } from './explain-text.ts';
 
 export const command: Command = {
@@ -39,7 +40,7 @@ Exit codes: 0 a route takes the request, 1 none does (404) or the request is ref
   },
   async run(input, io) {
     const question = readQuestion(input);
-    const path = (input.values.config as string | undefined) ?? findConfig(io.cwd);
+    const path = configPath('explain', { ...input, positionals: [] }, io);
     const { config, problems } = await loadConfig(path, { env: io.env, cwd: io.cwd });
     if (config === null) {
       for (const problem of problems) io.stderr.write(`${formatProblem(problem)}\n`);
@@ -160,6 +161,7 @@ function listenerOf(config: Config, spec: ListenerSpec): ExplainedListener {
     role,
     owner,
     name,
+    address: `${spec.host.includes(':') ? `[${spec.host}]` : spec.host}:${spec.port}`,
     scheme: spec.tls === null ? 'http' : 'https',
     routes: routesFor(config, role === 'gateway' ? { role, owner, listener: name } : { role, owner, fixedService }),
     inherited: effectiveChain(defaults, own).map((use) => ({ use, from: own.includes(use) ? ownName : 'default' })),

@@ -26,11 +26,7 @@ export function checkAddresses(written: Cursor<CompleteConfig>, config: Config, 
     const others = byPort.get(bound.port) ?? [];
     const other = others.find((candidate) => collide(candidate, bound));
     if (other !== undefined) {
-      const same =
-        other.host === bound.host
-          ? ''
-          : ` (${formatHostPort(other.host, other.port)} covers ${formatHostPort(bound.host, bound.port)})`;
-      bound.at.error(`${bound.what} and ${other.what} both listen on ${formatHostPort(bound.host, bound.port)}${same}`);
+      bound.at.error(`${bound.what} and ${other.what} ${overlap(bound, other)}`);
     }
     byPort.set(bound.port, [...others, bound]);
   }
@@ -85,6 +81,12 @@ function* boundAddresses(
       };
     }
   }
+}
+
+function overlap(bound: Bound, other: Bound): string {
+  const address = formatHostPort(bound.host, bound.port);
+  const others = formatHostPort(other.host, other.port);
+  return address === others ? `both listen on ${address}` : `listen on addresses that overlap, ${address} and ${others}`;
 }
 
 /** A mesh puts the same ports on many machines; two hops share one only where their addresses do. */

@@ -17,7 +17,7 @@ import { type FilesResult, readPath } from './read-files.ts';
 import { readObject } from './read-module.ts';
 import { resolveConfig as resolveComplete } from './resolve.ts';
 import { ConfigSchema } from './schema.ts';
-import { checkSemantics } from './semantics.ts';
+import { checkSemantics, checkUnused } from './semantics.ts';
 import { expandShorthand } from './shorthand.ts';
 import type { SubstitutionContext } from './substitute.ts';
 import { refuseUnsupported } from './unsupported.ts';
@@ -105,6 +105,11 @@ async function load(
   const partial = source.incomplete || merged.incomplete;
   checkSemantics(cursor, config, { names, incomplete: partial, roles: options.roles ?? null });
   problems.push(...unheard(findings.problems, problems));
+  findings.problems.length = 0;
+  if (!partial && !problems.some(({ severity }) => severity === 'error')) {
+    checkUnused(cursor, config);
+    problems.push(...findings.problems);
+  }
   const failed = problems.some(({ severity }) => severity === 'error');
   return {
     config: failed ? null : config,

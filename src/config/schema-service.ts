@@ -16,7 +16,7 @@ import {
   text,
 } from './schema-parts.ts';
 
-const hostPort = (description: string, example: string) => text(description, { example, minLength: 1 });
+const hostPort = (description: string, example: string) => text(description, { example, expected: HOST_PORT_EXPECTED });
 
 const labels = (description: string) => named(Type.String(), description, { default: {}, example: { version: 'v2' } });
 
@@ -35,7 +35,7 @@ const endpoint = object(
     ),
     labels: Type.Optional(labels('What `subsets` select by.')),
   },
-  `An endpoint with more to say than its address (${HOST_PORT_EXPECTED}).`,
+  'An endpoint with more to say than its address.',
 );
 
 const upstreamTls = object(
@@ -132,7 +132,7 @@ const connections = object(
 const service = object(
   {
     endpoints: list(
-      Type.Union([hostPort(`The address alone: ${HOST_PORT_EXPECTED}.`, '10.0.0.5:3000'), endpoint]),
+      Type.Union([hostPort('The address alone.', '10.0.0.5:3000'), endpoint]),
       'Where the service runs.',
       {
         minItems: 1,

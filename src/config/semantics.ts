@@ -14,8 +14,8 @@ export interface SemanticsOptions {
 }
 
 export function checkSemantics(written: Cursor<CompleteConfig>, config: Config, options: SemanticsOptions): void {
-  checkRoles(written, config);
-  checkUniqueRoutes(written.at('routes').filled().items(), config);
+  checkRoles(written, options);
+  checkUniqueRoutes(written.at('routes').filled().items());
   for (const [index, route] of written.at('routes').filled().items().entries()) {
     if (!options.incomplete) checkReferences(route, options.names);
     checkScope(route, config, index);
@@ -25,10 +25,9 @@ export function checkSemantics(written: Cursor<CompleteConfig>, config: Config, 
     for (const [name, address] of ports) if (!options.incomplete) checkService(address, name, options.names);
   }
   checkAddresses(written, config, options.roles);
-  if (!options.incomplete) checkUnused(written, config);
 }
 
-function checkRoles(written: Cursor<CompleteConfig>, config: Config): void {
+function checkRoles(written: Cursor<CompleteConfig>, { names, incomplete }: SemanticsOptions): void {
   const hops = written
     .at('services')
     .filled()
@@ -40,21 +39,21 @@ function checkRoles(written: Cursor<CompleteConfig>, config: Config): void {
     if (mesh === null) hops[0].errorAt('mesh.mtls', message);
     else mesh.errorAt('mesh.mtls', message);
   }
-  if (config.gateways.length === 0 && hops.length === 0) {
-    written.error('nothing to run: define a gateway under "gateways", or a hop by "internal" of a service');
+  if (incomplete || names.gateways.size > 0) return;
+  if (hops.length === 0) written.errorAt('gateways', 'nothing to run: define a gateway here, or a hop by "internal" of a service');
+  for (const route of written.at('routes').filled().items()) {
+    if (route.value.internal !== undefined || route.value.gateways !== undefined) continue;
+    route.error('no gateway serves it, because none is defined; "internal" makes a route for calls between services');
   }
 }
 
-function checkUniqueRoutes(routes: readonly Cursor<CompleteRoute>[], config: Config): void {
+function checkUniqueRoutes(routes: readonly Cursor<CompleteRoute>[]): void {
   const first = new Map<string, string>();
   for (const route of routes) {
     const name = route.at('name');
     const other = first.get(name.value);
     if (other !== undefined) name.error(`another route has the name "${name.value}", at ${other}`);
     else first.set(name.value, placeOf(name));
-    if (route.value.internal === undefined && route.value.gateways === undefined && config.gateways.length === 0) {
-      route.error('no gateway serves it, because none is defined; "internal" makes a route for calls between services');
-    }
   }
 }
 
@@ -120,7 +119,8 @@ function checkScope(route: Cursor<CompleteRoute>, config: Config, index: number)
   }
 }
 
-function checkUnused(written: Cursor<CompleteConfig>, config: Config): void {
+/** Services that nothing leads to: worth saying of a config that is otherwise sound. */
+export function checkUnused(written: Cursor<CompleteConfig>, config: Config): void {
   // With an outbound side, an application can name any service by its Host header.
   if (config.services.some(({ internal }) => internal?.outbound)) return;
   const used = new Set(

@@ -27,7 +27,7 @@ export function shapeProblems(errors: readonly ErrorObject[]): ShapeProblem[] {
     .filter(
       (error) =>
         error.keyword !== 'anyOf' &&
-        error.keyword !== 'propertyNames' &&
+        error.keyword !== 'propertyNames' && !isEcho(error) &&
         !outer.some((union) => isInside(error, union)),
     )
     .map(sentence);
@@ -46,7 +46,8 @@ function unionProblems(union: ErrorObject, errors: readonly ErrorObject[]): Shap
   }
   const found = isCollection(union.data) ? kindOf(union.data) : JSON.stringify(union.data);
   const literals = branches.flatMap((branch) => (branch.const === undefined ? [] : [String(branch.const)]));
-  const hint = typeof union.data === 'string' ? didYouMean(union.data, literals) : '';
+  const texts = branches.filter(({ type, patternErrorMessage }) => type === 'string' && patternErrorMessage === undefined);
+  const hint = typeof union.data === 'string' ? didYouMean(union.data, literals) : quoteHint(texts[0], union.data);
   return [
     {
       steps: stepsOf(union.instancePath),
@@ -133,8 +134,11 @@ function expectation(schema: SchemaLike): string {
   if (schema.anyOf !== undefined) return listed(schema.anyOf.map(expectation));
   const names = [schema.type ?? 'value'].flat().map((type) => TYPE_NAMES[type] ?? type);
   const keys = Object.keys(schema.properties ?? {});
-  return keys.length > 0 ? `a map with ${listed(keys)}` : listed(names);
+  return keys.length > 0 && keys.length <= MAX_LISTED ? `a map with ${listed(keys)}` : listed(names);
 }
+
+/** Keys that a message names; past it they help nobody. */
+const MAX_LISTED = 6;
 
 const TYPE_NAMES: Readonly<Record<string, string>> = {
   object: 'a map',
@@ -147,8 +151,13 @@ const TYPE_NAMES: Readonly<Record<string, string>> = {
 };
 
 function typeHint(schema: SchemaLike, value: unknown): string {
-  if (schema.type !== 'string' || (typeof value !== 'number' && typeof value !== 'boolean')) return '';
-  return schema.patternErrorMessage === undefined ? `: put it in quotes, "${String(value)}"` : ' without a unit';
+  if (schema.pattern === undefined) return schema.patternErrorMessage === undefined ? quoteHint(schema, value) : '';
+  return schema.type === 'string' && typeof value === 'number' ? ' without a unit' : '';
+}
+
+function quoteHint(schema: SchemaLike | undefined, value: unknown): string {
+  const unquoted = schema?.type === 'string' && schema.enum === undefined && (typeof value === 'number' || typeof value === 'boolean');
+  return unquoted ? `: put it in quotes, "${String(value)}"` : '';
 }
 
 function described(value: unknown): string {
@@ -181,6 +190,11 @@ function listed(alternatives: readonly string[]): string {
   return distinct.length < 2
     ? distinct.join('')
     : `${distinct.slice(0, -1).join(', ')} or ${distinct[distinct.length - 1]}`;
+}
+
+/** A value of the wrong type is not in the list of allowed ones either; the type says it better. */
+function isEcho({ keyword, data, parentSchema }: ErrorObject): boolean {
+  return keyword === 'enum' && (parentSchema as SchemaLike).type === 'string' && typeof data !== 'string';
 }
 
 function isInside(error: ErrorObject, union: ErrorObject): boolean {

@@ -67,8 +67,7 @@ export default definePlugin(
       const { route, service, reason, attempts, startedAt } = request.selvedge;
       const name = route?.name ?? '';
       const status = finalStatus(request, reply);
-      counters.requests.get([role, owner, name, service ?? '', String(status), reason ?? ''])
-        .pending++;
+      counters.requests.get([role, owner, name, service ?? '', String(status), reason ?? '']).pending++;
       // An upgraded connection lasts as long as its ends like: no latency of anything.
       if (status !== 101) durations.table.get([role, owner, name]).observe((performance.now() - startedAt) / 1_000);
       for (const { endpoint, outcome } of attempts) counters.attempts.get([service ?? '', endpoint, outcome]).pending++;

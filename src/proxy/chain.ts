@@ -8,6 +8,7 @@ import type { Dispatch, Interceptor } from '../dispatch.ts';
 import { SelvedgeError } from '../errors.ts';
 import type { ChainInfo, Exchange, Shared } from '../plugin.ts';
 import { buildStack } from '../upstream/stack.ts';
+import { ChainLog } from './chain-log.ts';
 import { EXCHANGE, type RequestExchange } from './exchange.ts';
 import { forward } from './forward.ts';
 import type { LoadedPlugin } from './load-plugin.ts';
@@ -101,6 +102,7 @@ interface Interceptors {
 export async function buildChain(spec: ChainSpec, deps: ChainDeps, onClose: () => void): Promise<Chain> {
   const app = fastify({
     logger: false,
+    logController: new ChainLog(),
     exposeHeadRoutes: false,
     return503OnClosing: false,
     requestIdHeader: false,

@@ -140,7 +140,10 @@ function scopesOf(config: Config): { readonly uses: readonly PluginUse[]; readon
   return [
     ...config.gateways.map((gateway) => ({ uses: gateway.plugins, own: [] })),
     ...config.services.map((service) => ({ uses: service.plugins, own: [service.name] })),
-    ...config.routes.map((route) => ({ uses: route.plugins.filter((plugin) => 'name' in plugin), own: backendsOf(route) })),
+    ...config.routes.map((route) => ({
+      uses: route.plugins.filter((plugin) => 'name' in plugin),
+      own: backendsOf(route),
+    })),
   ];
 }
 

@@ -93,5 +93,8 @@ function closedEach(properties: Json): Json {
 
 /** `rules`, `0`, `to` → `rules[0].to`. */
 function pathOf(steps: readonly string[]): string {
-  return steps.reduce((path, step) => (/^\d+$/.test(step) ? `${path}[${step}]` : path === '' ? step : `${path}.${step}`), '');
+  return steps.reduce(
+    (path, step) => (/^\d+$/.test(step) ? `${path}[${step}]` : path === '' ? step : `${path}.${step}`),
+    '',
+  );
 }

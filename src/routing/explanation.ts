@@ -20,6 +20,8 @@ export interface ExplainedListener {
   readonly role: 'gateway' | 'inbound' | 'outbound';
   readonly owner: string;
   readonly name: string;
+  /** `host:port`. */
+  readonly address: string;
   readonly scheme: 'http' | 'https';
   readonly routes: readonly RouteConfig[];
   /** The chain before a route's own plugins, in order, each with where it came from. */
@@ -40,7 +42,7 @@ export interface AskedRequest {
 }
 
 export interface Explanation {
-  readonly listener: { readonly role: string; readonly owner: string; readonly name: string };
+  readonly listener: { readonly role: string; readonly owner: string; readonly name: string; readonly address: string };
   readonly request: {
     readonly method: string;
     readonly host: string | null;
@@ -96,11 +98,11 @@ export interface ExplainedBackend {
 }
 
 export function explainRequest(config: Config, listener: ExplainedListener, asked: AskedRequest): Explanation {
-  const { role, owner, name } = listener;
+  const { role, owner, name, address } = listener;
   const host = listener.fixedService ?? (asked.authority === '' ? '' : normalizeHost(asked.authority));
   const normal = normalizeWrittenPath(asked.path);
   const base = {
-    listener: { role, owner, name },
+    listener: { role, owner, name, address },
     request: { method: asked.method, host, path: normal?.path ?? null, query: asked.query },
   };
   const refuse = (status: 400 | 404, code: string, why: string, considered: readonly ExplainedCandidate[] = []) => ({

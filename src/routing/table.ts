@@ -140,7 +140,7 @@ function considered<T>(
 }
 
 function hostFailure<T>(rule: Rule<T>, host: string): string {
-  return `host: wanted ${rule.answer.route.hosts.join(' or ')}, got ${host}`;
+  return `host: wanted ${rule.answer.route.hosts.join(' or ')}, got ${host === '' ? 'none' : host}`;
 }
 
 function compileRules<T>(entries: readonly TableEntry<T>[]): readonly Rule<T>[] {

@@ -33,7 +33,12 @@ interface Logged {
 }
 
 /** The lines that one request leaves. */
-async function logged({ options = {}, chain: facts = {}, url = '/', headers = {} }: Logged = {}): Promise<Record<string, unknown>[]> {
+async function logged({
+  options = {},
+  chain: facts = {},
+  url = '/',
+  headers = {},
+}: Logged = {}): Promise<Record<string, unknown>[]> {
   const destination = newFile();
   const chain = await testChain([['access-log', { ...options, destination }]], facts);
   await chain.inject({ url, headers }).catch(() => undefined);
@@ -91,7 +96,8 @@ t.test('a line says what was asked, who asked, where it went and how it ended', 
 t.test('attempts are written when there were several, or when the only one failed', async (t) => {
   const refused = { endpoint: 'a:1', outcome: 'upstream_refused', status: 0, durationMs: 1 };
   const ok = { endpoint: 'b:1', outcome: 'ok', status: 200, durationMs: 2 };
-  const attempts = async (list: (typeof ok)[]) => (await logged({ chain: { exchange: { attempts: list } } }))[0].attempts;
+  const attempts = async (list: (typeof ok)[]) =>
+    (await logged({ chain: { exchange: { attempts: list } } }))[0].attempts;
   t.equal(await attempts([]), undefined);
   t.equal(await attempts([ok]), undefined);
   t.strictSame(await attempts([refused, ok]), [{ endpoint: 'a:1', outcome: 'upstream_refused', durationMs: 1 }, ok]);
@@ -124,15 +130,30 @@ t.test('chosen headers are written, redacted ones without their value', async (t
 t.test('sampling leaves out ordinary requests, never those that "always" names', async (t) => {
   const slow = { exchange: { startedAt: performance.now() - 60_000 } };
   const failed = { answer: () => ({ status: 502 }) };
-  const cases: readonly { readonly what: string; readonly options: object; readonly chain: ChainOptions; readonly lines: number }[] = [
+  const cases: readonly {
+    readonly what: string;
+    readonly options: object;
+    readonly chain: ChainOptions;
+    readonly lines: number;
+  }[] = [
     { what: 'an ordinary one at 0', options: { sample: 0 }, chain: {}, lines: 0 },
     { what: 'an ordinary one at 0%', options: { sample: '0%' }, chain: {}, lines: 0 },
     { what: 'an ordinary one at 100%', options: { sample: '100%' }, chain: {}, lines: 1 },
     { what: 'a 5xx', options: { sample: 0 }, chain: failed, lines: 1 },
     { what: 'a 5xx without errors', options: { sample: 0, always: { errors: false } }, chain: failed, lines: 0 },
-    { what: 'a response that broke off', options: { sample: 0 }, chain: { exchange: { reason: 'upstream_incomplete' } }, lines: 1 },
+    {
+      what: 'a response that broke off',
+      options: { sample: 0 },
+      chain: { exchange: { reason: 'upstream_incomplete' } },
+      lines: 1,
+    },
     { what: 'a client that left', options: { sample: 0 }, chain: { answer: () => 'abort' }, lines: 1 },
-    { what: 'a refusal', options: { sample: 0 }, chain: { exchange: { reason: 'rate_limited' }, answer: () => ({ status: 429 }) }, lines: 0 },
+    {
+      what: 'a refusal',
+      options: { sample: 0 },
+      chain: { exchange: { reason: 'rate_limited' }, answer: () => ({ status: 429 }) },
+      lines: 0,
+    },
     { what: 'a slow one', options: { sample: 0, always: { slowMs: 30_000 } }, chain: slow, lines: 1 },
     { what: 'a slow one that nobody asked for', options: { sample: 0 }, chain: slow, lines: 0 },
     { what: 'a fast one', options: { sample: 0, always: { slowMs: 30_000 } }, chain: {}, lines: 0 },
@@ -166,11 +187,16 @@ t.test('whatever a client sends, a request is one line, valid JSON and bounded',
   const destination = newFile();
   const text = fc.string({ unit: 'binary', maxLength: 6_000 });
   const exchange: Record<string, unknown> = {};
-  const chain = await testChain([['access-log', { query: 'full', headers: ['x-a', 'x-b'], destination }]], { exchange });
+  const chain = await testChain([['access-log', { query: 'full', headers: ['x-a', 'x-b'], destination }]], {
+    exchange,
+  });
   await fc.assert(
     fc.asyncProperty(text, text, text, text, async (path, query, host, id) => {
       Object.assign(exchange, { path, query, host, id, peer: { id }, upgrade: host });
-      await chain.inject({ url: '/', headers: { 'user-agent': 'é\u2028"\\'.repeat(500), 'x-a': 'a'.repeat(9_000), 'x-b': '{"level":60}' } });
+      await chain.inject({
+        url: '/',
+        headers: { 'user-agent': 'é\u2028"\\'.repeat(500), 'x-a': 'a'.repeat(9_000), 'x-b': '{"level":60}' },
+      });
     }),
     { numRuns: 150, seed: 20_261_121 },
   );
@@ -203,10 +229,16 @@ t.test('chains share one writer, which is flushed and let go with the last of th
 });
 
 t.test('refuses fields that lines have already, shares over 100% and files that cannot be opened', async (t) => {
-  await t.rejects(testChain([['access-log', { fields: { status: 'x' } }]]), { message: /access-log\.fields\.status: "status" is a field of every line already/ });
-  await t.rejects(testChain([['access-log', { sample: '150%' }]]), { message: /access-log\.sample: "150%" is more than 100%/ });
+  await t.rejects(testChain([['access-log', { fields: { status: 'x' } }]]), {
+    message: /access-log\.fields\.status: "status" is a field of every line already/,
+  });
+  await t.rejects(testChain([['access-log', { sample: '150%' }]]), {
+    message: /access-log\.sample: "150%" is more than 100%/,
+  });
   await t.rejects(testChain([['access-log', { sample: 20 }]]), { message: /access-log\.sample: must be at most 1/ });
-  await t.rejects(testChain([['access-log', { always: { error: true } }]]), { message: /always\.error: unknown key "error" \(did you mean "errors"\?\)/ });
+  await t.rejects(testChain([['access-log', { always: { error: true } }]]), {
+    message: /always\.error: unknown key "error" \(did you mean "errors"\?\)/,
+  });
   await t.rejects(testChain([['access-log', { destination: join(folder, 'no/such/folder') }]]), { message: /ENOENT/ });
 });
 
@@ -226,7 +258,10 @@ t.test('a writer', async (t) => {
     await waitFor(() => readFileSync(file, 'utf8').split('\n').length === 5_001);
     writer.close();
     const order = readFileSync(file, 'utf8').split('\n').slice(0, -1).map(Number.parseFloat);
-    t.strictSame(order, Array.from({ length: 5_000 }, (_, line) => line));
+    t.strictSame(
+      order,
+      Array.from({ length: 5_000 }, (_, line) => line),
+    );
   });
 
   t.test('follows a file that was rotated away', async (t) => {
@@ -254,7 +289,10 @@ t.test('a writer', async (t) => {
   t.test('holds a bounded amount for a destination that fails, reports it once and counts what is lost', async (t) => {
     const troubles: string[] = [];
     let dropped = 0;
-    const writer = new LineWriter('/dev/full', { onTrouble: (error) => troubles.push(error.message), onDrop: (lines) => (dropped += lines) });
+    const writer = new LineWriter('/dev/full', {
+      onTrouble: (error) => troubles.push(error.message),
+      onDrop: (lines) => (dropped += lines),
+    });
     const line = `${'x'.repeat(1_023)}\n`;
     for (let count = 0; count < 100; count++) writer.write(line);
     await waitFor(() => troubles.length > 0);
@@ -269,7 +307,10 @@ t.test('a writer', async (t) => {
   const script = (body: string): string => {
     const file = join(folder, `script-${files++}.mjs`);
     const module = pathToFileURL(join(import.meta.dirname, '../../src/plugins/line-writer.ts')).href;
-    writeFileSync(file, `import { LineWriter } from ${JSON.stringify(module)};\nconst silent = { onTrouble() {}, onDrop() {} };\n${body}`);
+    writeFileSync(
+      file,
+      `import { LineWriter } from ${JSON.stringify(module)};\nconst silent = { onTrouble() {}, onDrop() {} };\n${body}`,
+    );
     return file;
   };
 
@@ -290,7 +331,11 @@ t.test('a writer', async (t) => {
     const body = `const writer = new LineWriter('stdout', silent);
       process.stdin.once('end', () => { writer.write('line\\n'); process.exit(7); });
       process.stdin.resume();`;
-    const { status } = spawnSync('/bin/sh', ['-c', `"${process.execPath}" "${script(body)}" < /dev/null | true; exit 7`], { timeout: 20_000 });
+    const { status } = spawnSync(
+      '/bin/sh',
+      ['-c', `"${process.execPath}" "${script(body)}" < /dev/null | true; exit 7`],
+      { timeout: 20_000 },
+    );
     t.equal(status, 7);
   });
 });

@@ -6,26 +6,37 @@ import { pathToFileURL } from 'node:url';
 import { Registry } from 'prom-client';
 import t from 'tap';
 import { SharedStore } from '../../src/runtime/shared.ts';
-import { optionTables } from '../support/option-tables.ts';
 import { sentValues, testChain } from '../support/chain.ts';
+import { optionTables } from '../support/option-tables.ts';
 
 const root = join(import.meta.dirname, '../..');
 const page = readFileSync(join(root, 'docs/writing-a-plugin.md'), 'utf8');
 const example = join(root, 'docs/examples/tenant.ts');
 
 // The command line does the same for plugin files anywhere on disk.
+const own = new Map([
+  ['selvedge', 'src/index.ts'],
+  ['selvedge/plugin', 'src/plugin.ts'],
+]);
 const hooks = registerHooks({
   resolve(specifier, context, next) {
-    if (specifier === 'selvedge/plugin') return { url: pathToFileURL(join(root, 'src/plugin.ts')).href, shortCircuit: true };
-    return next(specifier, context);
+    const module = own.get(specifier);
+    return module === undefined
+      ? next(specifier, context)
+      : { url: pathToFileURL(join(root, module)).href, shortCircuit: true };
   },
 });
 t.teardown(() => hooks.deregister());
 
-t.test('the page shows the example as it is', async (t) => {
-  const source = readFileSync(example, 'utf8');
-  t.ok(page.includes(`\`\`\`ts\n${source}\`\`\``));
-  t.ok(source.split('\n').length <= 40);
+t.test('the page shows the examples as they are', async (t) => {
+  for (const name of ['tenant.ts', 'try-tenant.ts']) {
+    const source = readFileSync(join(root, 'docs/examples', name), 'utf8');
+    t.ok(page.includes(`\`\`\`ts\n${source}\`\`\``), name);
+  }
+});
+
+t.test('the trial of the page runs through: its assertions hold against a real gateway and service', async () => {
+  await import(pathToFileURL(join(root, 'docs/examples/try-tenant.ts')).href);
 });
 
 t.test('the example', async (t) => {
@@ -64,7 +75,9 @@ t.test('the example', async (t) => {
   });
 
   t.test('has its options checked', async (t) => {
-    await t.rejects(testChain([[example, { alow: ['acme'] }]]), { message: /"allow" is missing\n.*unknown key "alow" \(did you mean "allow"\?\)/ });
+    await t.rejects(testChain([[example, { alow: ['acme'] }]]), {
+      message: /"allow" is missing\n.*unknown key "alow" \(did you mean "allow"\?\)/,
+    });
     await t.rejects(testChain([[example, { allow: [] }]]), { message: /allow: must have at least one item/ });
   });
 });

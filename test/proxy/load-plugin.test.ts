@@ -38,13 +38,18 @@ async function load(...uses: PluginUse[]) {
   return { loaded: uses.map((one) => loaded.get(one)), messages: problems.map(formatProblem) };
 }
 
-const problemOf = async (name: string, options?: Record<string, unknown>): Promise<string> => (await load(use(name, options))).messages.join('\n');
+const problemOf = async (name: string, options?: Record<string, unknown>): Promise<string> =>
+  (await load(use(name, options))).messages.join('\n');
 
 t.test('a built-in comes by its name, with defaults filled in and frozen', async (t) => {
   const written = Object.freeze({ trust: true });
   const { loaded, messages } = await load(use('request-id', written));
   t.strictSame(messages, []);
-  t.match(loaded[0], { name: 'request-id', identity: 'request-id', options: { header: 'x-request-id', trust: true, response: true } });
+  t.match(loaded[0], {
+    name: 'request-id',
+    identity: 'request-id',
+    options: { header: 'x-request-id', trust: true, response: true },
+  });
   t.ok(Object.isFrozen(loaded[0]?.options));
   t.strictSame(written, { trust: true }, 'what the config wrote is left alone');
 });
@@ -53,8 +58,12 @@ t.test('a file comes by its path, TypeScript and JavaScript, ES module and Commo
   const paths = [
     file('a.ts', `${good('typescript')}const unused: number = 1; void unused;`),
     file('b.mjs', good('javascript')),
-    file('c/package.json', '{"type":"commonjs"}') && file('c/c.js', 'module.exports = async () => {}; module.exports[Symbol.for("skip-override")] = true;'),
-    file('d.cjs', 'const plugin = async () => {}; plugin[Symbol.for("skip-override")] = true; exports.__esModule = true; exports.default = plugin;'),
+    file('c/package.json', '{"type":"commonjs"}') &&
+      file('c/c.js', 'module.exports = async () => {}; module.exports[Symbol.for("skip-override")] = true;'),
+    file(
+      'd.cjs',
+      'const plugin = async () => {}; plugin[Symbol.for("skip-override")] = true; exports.__esModule = true; exports.default = plugin;',
+    ),
   ];
   const { loaded, messages } = await load(...paths.map((path, index) => use(path, index < 2 ? { allow: [] } : {})));
   t.strictSame(messages, []);
@@ -67,10 +76,14 @@ t.test('a file comes by its path, TypeScript and JavaScript, ES module and Commo
 });
 
 t.test('a package comes from the node_modules above the config, also when it has no CommonJS entry', async (t) => {
-  const plain = 'const plugin = async () => {}; plugin[Symbol.for("skip-override")] = true; plugin[Symbol.for("fastify.display-name")] = "shown";';
+  const plain =
+    'const plugin = async () => {}; plugin[Symbol.for("skip-override")] = true; plugin[Symbol.for("fastify.display-name")] = "shown";';
   file('node_modules/one/package.json', '{"name":"one","main":"./main.js"}');
   file('node_modules/one/main.js', `${plain} module.exports = plugin;`);
-  file('node_modules/@scope/two/package.json', '{"name":"@scope/two","type":"module","exports":{".":{"types":"./x.d.ts","import":"./two.js"},"./deep":{"node":{"import":"./deep.js"}}}}');
+  file(
+    'node_modules/@scope/two/package.json',
+    '{"name":"@scope/two","type":"module","exports":{".":{"types":"./x.d.ts","import":"./two.js"},"./deep":{"node":{"import":"./deep.js"}}}}',
+  );
   file('node_modules/@scope/two/two.js', `${plain} export default plugin;`);
   file('node_modules/@scope/two/deep.js', `${plain} export default plugin;`);
   const { loaded, messages } = await load(use('one', { anything: [1] }), use('@scope/two'), use('@scope/two/deep'));
@@ -105,15 +118,27 @@ t.test('what cannot be found says so, with the built-in that was meant', async (
 });
 
 t.test('what cannot be imported says why and where', async (t) => {
-  t.match(await problemOf(file('syntax.mjs', 'export default {\n  a: ;\n};')), /cannot be imported: Unexpected token ';' \(syntax\.mjs:2\)/);
-  t.match(await problemOf(file('throws.ts', 'type A = 1;\n\n  throw new Error("no database\\nat all");')), /cannot be imported: no database \(throws\.ts:3:9\)/);
-  t.match(await problemOf(file('imports.mjs', 'import "not-there";')), /cannot be imported: Cannot find package 'not-there'/);
+  t.match(
+    await problemOf(file('syntax.mjs', 'export default {\n  a: ;\n};')),
+    /cannot be imported: Unexpected token ';' \(syntax\.mjs:2\)/,
+  );
+  t.match(
+    await problemOf(file('throws.ts', 'type A = 1;\n\n  throw new Error("no database\\nat all");')),
+    /cannot be imported: no database \(throws\.ts:3:9\)/,
+  );
+  t.match(
+    await problemOf(file('imports.mjs', 'import "not-there";')),
+    /cannot be imported: Cannot find package 'not-there'/,
+  );
   t.match(await problemOf(file('throws-text.mjs', 'throw "text";')), /cannot be imported: text$/);
   t.match(await problemOf(file('enum.ts', 'enum A { B }\nexport default A;')), /cannot be imported: .*enum/i);
   t.match(await problemOf(file('data.txt', '')), /a plugin is a \.js, \.mjs, \.cjs or \.ts module, not \.txt/);
   file('node_modules/typed/package.json', '{"name":"typed","main":"./main.ts"}');
   file('node_modules/typed/main.ts', 'export default 1;');
-  t.match(await problemOf('typed'), /Node does not load TypeScript from node_modules: the package has to publish JavaScript/);
+  t.match(
+    await problemOf('typed'),
+    /Node does not load TypeScript from node_modules: the package has to publish JavaScript/,
+  );
 });
 
 t.test('without type stripping, a TypeScript plugin is refused with what to do', async (t) => {
@@ -127,15 +152,27 @@ t.test('without type stripping, a TypeScript plugin is refused with what to do',
       throw Object.assign(new TypeError('Unknown file extension ".ts" for ' + url), { code: 'ERR_UNKNOWN_FILE_EXTENSION' });
     } });
     await importPlugin(${JSON.stringify(path)}, '/').catch((error) => console.log(error.message));`;
-  const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8', timeout: 20_000 });
+  const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+    encoding: 'utf8',
+    timeout: 20_000,
+  });
   t.match(stdout, /^Node \S+ cannot load TypeScript: use Node 22\.18 or later, or name the compiled \.js file/);
 });
 
 t.test('what is not a plugin is refused with what to do', async (t) => {
-  t.match(await problemOf(file('none.mjs', 'export const plugin = 1;')), /has no default export: write "export default definePlugin/);
-  t.match(await problemOf(file('object.mjs', 'export default { register() {} };')), /must export a function by default, not a value of type object/);
+  t.match(
+    await problemOf(file('none.mjs', 'export const plugin = 1;')),
+    /has no default export: write "export default definePlugin/,
+  );
+  t.match(
+    await problemOf(file('object.mjs', 'export default { register() {} };')),
+    /must export a function by default, not a value of type object/,
+  );
   t.match(await problemOf(file('null.mjs', 'export default null;')), /must export a function by default, not null/);
-  t.match(await problemOf(file('bare.mjs', 'export default async (app) => {};')), /would be inert: .* wrap it in definePlugin of "selvedge\/plugin" or in fastify-plugin/);
+  t.match(
+    await problemOf(file('bare.mjs', 'export default async (app) => {};')),
+    /would be inert: .* wrap it in definePlugin of "selvedge\/plugin" or in fastify-plugin/,
+  );
 });
 
 t.test('every problem of every plugin is reported at once, each at its own place', async (t) => {
@@ -163,15 +200,27 @@ t.test('every problem of every plugin is reported at once, each at its own place
 });
 
 t.test('a plugin without a schema takes no options, unless it is nobody of ours', async (t) => {
-  const path = file('plain.mjs', `import { definePlugin } from ${JSON.stringify(contract)}; export default definePlugin({ name: 'plain' }, async () => {});`);
+  const path = file(
+    'plain.mjs',
+    `import { definePlugin } from ${JSON.stringify(contract)}; export default definePlugin({ name: 'plain' }, async () => {});`,
+  );
   t.match(await problemOf(path, { a: 1 }), /plugin "\.\/plain\.mjs" takes no options/);
   t.equal(await problemOf(path), '');
 });
 
 t.test('a check of options that throws, or a schema that is none, is a problem and no crash', async (t) => {
-  const module = (description: string) => `import { definePlugin, Type } from ${JSON.stringify(contract)}; export default definePlugin(${description}, async () => {});`;
-  t.match(await problemOf(file('check.mjs', module("{ name: 'c', options: Type.Object({}), check() { throw new Error('broken check') } }"))), /failed to check its options: broken check/);
-  t.match(await problemOf(file('schema.mjs', module("{ name: 's', options: { type: 'nonsense' } }"))), /failed to check its options: /);
+  const module = (description: string) =>
+    `import { definePlugin, Type } from ${JSON.stringify(contract)}; export default definePlugin(${description}, async () => {});`;
+  t.match(
+    await problemOf(
+      file('check.mjs', module("{ name: 'c', options: Type.Object({}), check() { throw new Error('broken check') } }")),
+    ),
+    /failed to check its options: broken check/,
+  );
+  t.match(
+    await problemOf(file('schema.mjs', module("{ name: 's', options: { type: 'nonsense' } }"))),
+    /failed to check its options: /,
+  );
 });
 
 t.test('unknown keys are refused at every depth, but not where a schema allows more or joins several', async (t) => {
@@ -182,7 +231,8 @@ t.test('unknown keys are refused at every depth, but not where a schema allows m
     map: Type.Optional(Type.Record(Type.String(), Type.String())),
   });
   const own = new Map([['own', async () => ({ default: definePlugin({ name: 'own', options }, async () => {}) })]]);
-  const check = async (written: Record<string, unknown>) => (await loadPlugins([use('own', written)], own)).problems.map(({ path, message }) => `${path}: ${message}`);
+  const check = async (written: Record<string, unknown>) =>
+    (await loadPlugins([use('own', written)], own)).problems.map(({ path, message }) => `${path}: ${message}`);
   t.strictSame(await check({ deep: [{ a: 'x' }], open: { any: 1 }, both: { a: '1', b: '2' }, map: { any: 'x' } }), []);
   t.strictSame(await check({ deep: [{ zzz: 'x' }] }), ['own.deep[0].zzz: unknown key "zzz"']);
   t.strictSame(await check(JSON.parse('{"__proto__":{"a":1}}')), ['own.__proto__: unknown key "__proto__"']);
@@ -191,7 +241,10 @@ t.test('unknown keys are refused at every depth, but not where a schema allows m
 t.test('options that are functions or class instances reach the plugin as they are', async (t) => {
   const at = new Date();
   const key = () => 'x';
-  const path = file('any.mjs', 'const plugin = async () => {}; plugin[Symbol.for("skip-override")] = true; export default plugin;');
+  const path = file(
+    'any.mjs',
+    'const plugin = async () => {}; plugin[Symbol.for("skip-override")] = true; export default plugin;',
+  );
   const { loaded } = await load(use(path, { key, nested: [{ at }] }));
   const options = loaded[0]?.options as { key: unknown; nested: { at: unknown }[] };
   t.equal(options.key, key);
@@ -210,7 +263,15 @@ t.test('the identity headers that a plugin vouches for come with it', async (t) 
 t.test('checkPlugins holds the services and subsets that options name against the config', async (t) => {
   const routing = (to: Record<string, string>): PluginUse => use('header-routing', { rules: [{ header: 'x', to }] });
   const at = { file: 'selvedge.yaml', line: 1, column: 1 };
-  const backend = (service: string) => ({ service, subset: null, weight: 1, rewrite: null, requestHeaders: null, responseHeaders: null, at });
+  const backend = (service: string) => ({
+    service,
+    subset: null,
+    weight: 1,
+    rewrite: null,
+    requestHeaders: null,
+    responseHeaders: null,
+    at,
+  });
   const config = (gateway: PluginUse[], route: PluginUse[], service: PluginUse[] = []) =>
     ({
       gateways: [{ name: 'public', plugins: gateway }],
@@ -218,15 +279,39 @@ t.test('checkPlugins holds the services and subsets that options name against th
         { name: 'orders', subsets: { v1: {}, v2: {} }, plugins: service },
         { name: 'web', subsets: {}, plugins: [] },
       ],
-      routes: [{ name: 'r', plugins: [...route, { off: 'cors', at }], action: { kind: 'forward', backends: [backend('orders')] } }],
+      routes: [
+        {
+          name: 'r',
+          plugins: [...route, { off: 'cors', at }],
+          action: { kind: 'forward', backends: [backend('orders')] },
+        },
+      ],
     }) as unknown as Config;
-  const check = async (...lists: Parameters<typeof config>) => (await checkPlugins(config(...lists), builtins)).map(formatProblem);
+  const check = async (...lists: Parameters<typeof config>) =>
+    (await checkPlugins(config(...lists), builtins)).map(formatProblem);
 
-  t.strictSame(await check([routing({ service: 'orders', subset: 'v2' })], [routing({ subset: 'v2' })], [routing({ subset: 'v1' })]), []);
-  t.match(await check([routing({ service: 'ordrs' })], []), [/rules\[0\]\.to: no service "ordrs" \(did you mean "orders"\?\)$/]);
-  t.match(await check([], [routing({ service: 'web', subset: 'v2' })]), [/rules\[0\]\.to: service "web" has no subset "v2"$/]);
-  t.match(await check([], [routing({ subset: 'v3' })]), [/rules\[0\]\.to: service "orders" has no subset "v3" \(did you mean "v[12]"\?\)$/]);
+  t.strictSame(
+    await check(
+      [routing({ service: 'orders', subset: 'v2' })],
+      [routing({ subset: 'v2' })],
+      [routing({ subset: 'v1' })],
+    ),
+    [],
+  );
+  t.match(await check([routing({ service: 'ordrs' })], []), [
+    /rules\[0\]\.to: no service "ordrs" \(did you mean "orders"\?\)$/,
+  ]);
+  t.match(await check([], [routing({ service: 'web', subset: 'v2' })]), [
+    /rules\[0\]\.to: service "web" has no subset "v2"$/,
+  ]);
+  t.match(await check([], [routing({ subset: 'v3' })]), [
+    /rules\[0\]\.to: service "orders" has no subset "v3" \(did you mean "v[12]"\?\)$/,
+  ]);
   t.match(await check([routing({ subset: 'v3' })], []), [/rules\[0\]\.to: no service has a subset "v3"$/]);
   t.strictSame(await check([routing({ subset: 'v2' })], []), []);
-  t.match(await check([use('nope')], [use('body-limit', { max: 'x' })], [use('metrics', { maxSeries: 0 })]), [/nope/, /metrics\.maxSeries/, /body-limit\.max/]);
+  t.match(await check([use('nope')], [use('body-limit', { max: 'x' })], [use('metrics', { maxSeries: 0 })]), [
+    /nope/,
+    /metrics\.maxSeries/,
+    /body-limit\.max/,
+  ]);
 });

@@ -24,7 +24,12 @@ export async function optionTables(): Promise<Map<string, string>> {
 function rowsOf(schema: SchemaLike, prefix: string): string[] {
   return Object.entries(schema.properties ?? {}).flatMap(([key, option]) => {
     const path = `${prefix}${key}`;
-    const fallback = option.default !== undefined ? `\`${JSON.stringify(option.default)}\`` : schema.required?.includes(key) ? 'required' : '';
+    const fallback =
+      option.default !== undefined
+        ? `\`${JSON.stringify(option.default)}\``
+        : schema.required?.includes(key)
+          ? 'required'
+          : '';
     const row = `| \`${path}\` | ${fallback} | ${option.description ?? ''} |`;
     if (option.items?.properties !== undefined) return [row, ...rowsOf(option.items, `${path}[].`)];
     return [row, ...(key === 'to' ? [] : rowsOf(option, `${path}.`))];

@@ -441,7 +441,7 @@ t.test('retry', async (t) => {
   t.test(
     'a burst against a dead service is retried within the budget, and the original error goes through',
     async (t) => {
-      const { clock, network, send, service, inFlight, wheel } = setUp();
+      const { clock, network, send, service, inFlight, wheel } = setUp(serviceConfig(['a:1']));
       network.answer = (exchange) => exchange.fail(REFUSED());
       const clients = Array.from({ length: 200 }, () => send().client);
       clock.advance(500);
@@ -453,6 +453,16 @@ t.test('retry', async (t) => {
       t.equal(wheel.waiting, 0);
     },
   );
+
+  t.test('the way to another endpoint is not charged: the request arrives once at most', async (t) => {
+    const { clock, network, send, service } = setUp(serviceConfig(['a:1', 'b:1']));
+    network.answer = (exchange) => exchange.fail(REFUSED());
+    const clients = Array.from({ length: 200 }, () => send().client);
+    clock.advance(500);
+    t.ok(clients.every(({ endings }) => endings === 1));
+    t.equal(network.exchanges.length, 400);
+    t.equal(service.retryBudget.exhausted, 0);
+  });
 });
 
 t.test('balance', async (t) => {

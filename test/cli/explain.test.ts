@@ -1,0 +1,181 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import t from 'tap';
+import { EXIT, UsageError } from '../../src/cli/command.ts';
+import { command } from '../../src/cli/explain.ts';
+import type { Explanation } from '../../src/routing/explanation.ts';
+
+const SHOP = `
+version: 1
+mesh: { mtls: off }
+telemetry: { accessLog: false }
+gateways:
+  public:
+    listeners:
+      - { name: http, port: 8080 }
+      - { name: alt, port: 8081 }
+    plugins: [request-headers: { set: { x-edge: public } }, body-limit: { max: 1MiB }]
+services:
+  orders:
+    endpoints:
+      - { address: 127.0.0.1:3001, labels: { version: v1 } }
+      - { address: 127.0.0.1:3002, labels: { version: v2 }, weight: 3, hop: 127.0.0.1:15001 }
+    subsets: { v1: { version: v1 }, v2: { version: v2 } }
+    internal:
+      inbound: { host: 127.0.0.1, port: 15001 }
+      outbound: { host: 127.0.0.1, port: 15002, ports: { cart: 127.0.0.1:7001 } }
+  cart:
+    endpoints: [127.0.0.1:3003]
+routes:
+  - name: orders-beta
+    hosts: [shop.example.com]
+    match: [{ path: /orders, headers: { x-group: beta }, methods: [GET] }]
+    to: [{ service: orders, subset: v2 }]
+  - name: orders
+    hosts: [shop.example.com]
+    match: [{ path: /orders }]
+    plugins: [body-limit: { max: 10MiB }, request-id: false]
+    to:
+      - { service: orders, subset: v1, weight: 90 }
+      - { service: orders, subset: v2, weight: 10, rewrite: { host: v2.orders } }
+    rewrite: { prefix: /api/orders }
+    timeout: { request: 2s, perTry: 500ms, idle: 0s }
+  - name: old
+    match: [{ path: /old }]
+    redirect: { scheme: https, prefix: /new, status: 301 }
+  - name: closed
+    listeners: [alt]
+    match: [{ path: { regex: '/closed/[0-9]+' }, cookies: { ab: b } }]
+    respond: { status: 403, body: closed, headers: { x-why: closed } }
+`;
+
+const dir = mkdtempSync(join(tmpdir(), 'selvedge-explain-'));
+writeFileSync(join(dir, 'selvedge.yaml'), SHOP);
+t.teardown(() => rmSync(dir, { recursive: true }));
+
+class Text extends Writable {
+  text = '';
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.text += chunk.toString();
+    done();
+  }
+}
+
+async function explain(method: string, url: string, values: Record<string, string | boolean | string[]> = {}) {
+  const stdout = new Text();
+  const stderr = new Text();
+  const io = { stdout, stderr, env: {}, cwd: dir };
+  const code = await command.run({ values, positionals: [method, url], rest: [] }, io);
+  return { code, out: stdout.text, err: stderr.text };
+}
+
+async function explained(method: string, url: string, values: Record<string, string | string[]> = {}) {
+  const { code, out } = await explain(method, url, { ...values, json: true });
+  return { code, explanation: JSON.parse(out) as Explanation };
+}
+
+t.test('prints the way of a forwarded request', async (t) => {
+  const { code, out, err } = await explain('get', 'http://shop.example.com:8080//orders/%31?x=y', {
+    header: ['x-group: alpha'],
+  });
+  t.equal(code, EXIT.good);
+  t.equal(err, '');
+  t.equal(
+    out,
+    `listener    gateway public, http (0.0.0.0:8080)
+host        shop.example.com
+path        /orders/1
+query       x=y
+considered
+  - orders-beta [prefix /orders, GET, header x-group exact "beta"] (selvedge.yaml:25:13): header x-group: wanted exact "beta", got "alpha"
+  + orders [prefix /orders] (selvedge.yaml:29:13): chosen
+  - old [prefix /old] (selvedge.yaml:37:13): path: wanted prefix "/old", got "/orders/1"
+route       orders (selvedge.yaml:27:5), by prefix /orders
+chain       metrics (default) > request-headers (gateway public) > body-limit (route orders)
+forward     orders, subset v1, 90% of requests, as /api/orders/1 of shop.example.com:8080
+  endpoint  127.0.0.1:3001
+forward     orders, subset v2, 10% of requests, as /orders/1 of v2.orders
+  endpoint  127.0.0.1:3002 through its hop 127.0.0.1:15001, weight 3
+timeouts    request 2s, per try 500ms, idle none
+`,
+  );
+});
+
+t.test('says what is answered by a route that does not forward', async (t) => {
+  const old = await explain('GET', '/old/x', { header: ['Host: shop.example.com:8080'] });
+  t.match(old.out, /^answer {6}301, location: https:\/\/shop\.example\.com\/new\/x$/m);
+  t.equal(old.code, EXIT.good);
+  const closed = await explain('GET', 'http://any:8081/closed/7', { header: ['cookie: x=1', 'cookie: ab=b'] });
+  t.match(closed.out, /answer {6}403, 6 bytes of body\n {12}x-why: closed\n/);
+});
+
+t.test('says what is refused and why, and exits 1', async (t) => {
+  const refused = async (url: string, values = {}) => {
+    const { code, explanation } = await explained('GET', url, values);
+    t.equal(code, EXIT.checkFailed, url);
+    t.equal(explanation.route, null, url);
+    return `${explanation.refused?.status} ${explanation.refused?.code}: ${explanation.refused?.why}`;
+  };
+  t.equal(await refused('/nowhere'), '404 SLV_ROUTE_NOT_FOUND: no route matches');
+  t.equal(await refused('http://nobody/', { internal: 'orders' }), '404 SLV_SERVICE_NOT_FOUND: no route matches');
+  t.equal(await refused('/a%00b'), '400 SLV_BAD_PATH: the path has a NUL');
+  t.equal(await refused('/a%zz'), '400 SLV_BAD_PATH: the path has the invalid escape "%zz"');
+  t.equal(await refused('/a b'), '400 SLV_BAD_PATH: the path has a space, a control character, "#" or "?"');
+  t.match(await refused('/old/a%2Fb'), /^400 SLV_BAD_PATH: .* route "old" does not say encodedSlashes: keep$/);
+  t.equal(await refused('http://a..b/'), '400 SLV_BAD_HOST: the host "a..b" is malformed');
+});
+
+t.test('explains the hops of a service', async (t) => {
+  const outbound = await explained('GET', 'http://cart/a', { internal: 'orders' });
+  t.match(outbound.explanation, {
+    listener: { role: 'outbound', name: 'outbound', address: '127.0.0.1:15002' },
+    route: { name: 'internal/cart' },
+  });
+  const local = await explained('GET', 'http://whatever/a', { internal: 'orders', listener: 'cart' });
+  t.match(local.explanation.route, {
+    name: 'internal/cart',
+    action: { backends: [{ service: 'cart', share: 1, endpoints: [{ address: '127.0.0.1:3003' }] }] },
+  });
+  const inbound = await explained('GET', '/a%2Fb', { internal: 'orders', listener: 'inbound' });
+  t.match(inbound.explanation.route, {
+    name: 'inbound/orders',
+    action: { backends: [{ path: '/a%2Fb', endpoints: [{ address: '127.0.0.1:3002', hop: null }] }] },
+  });
+});
+
+t.test('chooses the listener by name, else by port', async (t) => {
+  const name = async (url: string, values = {}) => (await explained('GET', url, values)).explanation.listener.name;
+  t.equal(await name('http://a:8081/'), 'alt');
+  t.equal(await name('http://a/'), 'http', 'else the first');
+  t.equal(await name('a:8081/x'), 'alt', 'a URL needs no scheme');
+  t.equal(await name('/', { listener: 'alt', gateway: 'public' }), 'alt');
+});
+
+t.test('wrong usage is told apart from an answer', async (t) => {
+  const usage = async (method: string, url: string, values = {}) => t.rejects(explain(method, url, values), UsageError);
+  await usage('GET', '/', { gateway: 'nobody' });
+  await usage('GET', '/', { listener: 'nobody' });
+  await usage('GET', '/', { internal: 'cart' });
+  await usage('GET', '/', { internal: 'orders', listener: 'nobody' });
+  await usage('GET', '/', { internal: 'orders', gateway: 'public' });
+  await usage('GET', '/', { header: ['no colon'] });
+  await usage('G T', '/');
+  await usage('GET', 'ftp://a/');
+  await t.rejects(
+    command.run(
+      { values: {}, positionals: ['GET'], rest: [] },
+      { stdout: new Text(), stderr: new Text(), env: {}, cwd: dir },
+    ),
+    UsageError,
+  );
+});
+
+t.test('a config with errors is not explained', async (t) => {
+  writeFileSync(join(dir, 'broken.yaml'), 'version: 1\nroutes: [{ name: a, to: [nobody] }]\n');
+  const { code, out, err } = await explain('GET', '/', { config: 'broken.yaml' });
+  t.equal(code, EXIT.couldNotStart);
+  t.equal(out, '');
+  t.match(err, /broken\.yaml:2:/);
+});
