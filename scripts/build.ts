@@ -7,24 +7,27 @@ import { dirname, join } from 'node:path';
 const root = join(import.meta.dirname, '..');
 const target = join(root, 'dist');
 // Built beside the target and then renamed: whoever imports dist/ meanwhile sees the old build or the new one, never half of one.
-const staging = join(root, `dist.${process.pid}`);
+const staging = join(root, `node_modules/.cache/selvedge-build.${process.pid}`);
 
 const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin/tsc');
 
 try {
-  const { status } = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.build.json', '--outDir', staging], {
-    cwd: root,
-    stdio: 'inherit',
-  });
-  if (status !== 0) process.exit(1);
+  process.exitCode = build() ? 0 : 1;
+} finally {
+  rmSync(staging, { recursive: true, force: true });
+}
+
+function build(): boolean {
+  const options = { cwd: root, stdio: 'inherit' } as const;
+  const { status } = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.build.json', '--outDir', staging], options);
+  if (status !== 0) return false;
   for (const file of filesUnder(staging)) {
     if (file.endsWith('.d.ts')) writeFileSync(file, rewriteDeclaration(readFileSync(file, 'utf8')));
   }
   copyData(join(root, 'src'), staging);
   rmSync(target, { recursive: true, force: true });
   renameSync(staging, target);
-} finally {
-  rmSync(staging, { recursive: true, force: true });
+  return true;
 }
 
 /** The compiler rewrites `./x.ts` to `./x.js` in JavaScript only; a declaration that still says `.ts` resolves nowhere once published. */

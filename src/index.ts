@@ -23,7 +23,10 @@ export interface SelvedgeOptions {
   readonly config: string | ConfigInput;
   /** Which part of the config to run; default all of it. With one of the lists, only what is named. */
   readonly roles?: { readonly gateways?: readonly string[]; readonly internal?: readonly string[] };
-  /** A pino logger; true (default): one JSON line each to stdout from level info; false: silence. */
+  /**
+   * What the process says: a pino logger; true (default): one JSON line each to stdout from level info; false: nothing.
+   * The access log goes its own way: `telemetry.accessLog` of the config.
+   */
   readonly logger?: Logger | boolean;
   /** Where metrics are registered; default a registry of its own. */
   readonly registry?: Registry;

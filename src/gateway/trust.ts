@@ -38,7 +38,8 @@ export function clientAddressOf(
   headers: Readonly<Record<string, string | string[] | undefined>>,
 ): ClientSource {
   const { peers, proxies, hops } = trust;
-  if (peers === 'none' || (peers === 'proxies' && !proxies.has(remoteAddress))) return { address: remoteAddress, trusted: false };
+  if (peers === 'none' || (peers === 'proxies' && !proxies.has(remoteAddress)))
+    return { address: remoteAddress, trusted: false };
   const header = headers[trust.header];
   let address = remoteAddress;
   if (header === undefined) return { address, trusted: true };

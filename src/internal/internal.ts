@@ -43,7 +43,15 @@ export function hopListeners(config: Config, service: string): readonly Listener
   ];
   if (hop.outbound === null) return specs;
   const { host, port, ports } = hop.outbound;
-  specs.push({ ...common, host, port, key: `outbound/${service}`, role: 'outbound', name: 'outbound', fixedService: null });
+  specs.push({
+    ...common,
+    host,
+    port,
+    key: `outbound/${service}`,
+    role: 'outbound',
+    name: 'outbound',
+    fixedService: null,
+  });
   for (const local of ports) {
     specs.push({
       ...common,
@@ -60,7 +68,10 @@ export function hopListeners(config: Config, service: string): readonly Listener
 }
 
 /** The same on both sides for now; inbound, mTLS and authorization come behind request-id when they exist. */
-export function defaultHopPlugins({ accessLog, metrics }: Config, _side: 'inbound' | 'outbound'): readonly DefaultPlugin[] {
+export function defaultHopPlugins(
+  { accessLog, metrics }: Config,
+  _side: 'inbound' | 'outbound',
+): readonly DefaultPlugin[] {
   const chain: DefaultPlugin[] = [
     { name: 'request-id', options: { trust: true } },
     { name: 'metrics', options: { ...metrics } },

@@ -11,9 +11,13 @@ export class SeriesBudget {
   }
 }
 
+type Level<Series> = Map<string, Series | Level<Series>>;
+
 /** Label values (in the order of the metric's names) → whatever counts them. Past the budget everything shares one series, all of its labels `other`. */
 export class SeriesTable<Series> {
-  readonly #series = new Map<string, Series>();
+  /** One level a label: the values are strings of the config, whose hashes are known, so that no key has to be built for a request. */
+  readonly #tree: Level<Series> = new Map();
+  readonly #all: Series[] = [];
   readonly #budget: SeriesBudget;
   readonly #make: (values: readonly string[]) => Series;
   readonly #onFold: () => void;
@@ -26,9 +30,17 @@ export class SeriesTable<Series> {
   }
 
   get(values: readonly string[]): Series {
-    const key = values.join('\0');
-    const known = this.#series.get(key);
-    if (known !== undefined) return known;
+    let level: Level<Series> = this.#tree;
+    const last = values.length - 1;
+    for (let i = 0; i < last; i++) {
+      const next = level.get(values[i]) as Level<Series> | undefined;
+      if (next === undefined) return this.#add(values);
+      level = next;
+    }
+    return (level.get(values[last]) as Series | undefined) ?? this.#add(values);
+  }
+
+  #add(values: readonly string[]): Series {
     if (this.#budget.used >= this.#budget.max) {
       this.#onFold();
       this.#other ??= this.#make(values.map(() => 'other'));
@@ -36,19 +48,30 @@ export class SeriesTable<Series> {
     }
     const made = this.#make(values);
     this.#budget.used++;
-    this.#series.set(key, made);
+    this.#all.push(made);
+    let level = this.#tree;
+    for (const value of values.slice(0, -1)) {
+      let next = level.get(value) as Level<Series> | undefined;
+      if (next === undefined) {
+        next = new Map();
+        level.set(value, next);
+      }
+      level = next;
+    }
+    level.set(values[values.length - 1], made);
     return made;
   }
 
   *[Symbol.iterator](): IterableIterator<Series> {
-    yield* this.#series.values();
+    yield* this.#all;
     if (this.#other !== null) yield this.#other;
   }
 
   /** Gives the budget back. */
   clear(): void {
-    this.#budget.used -= this.#series.size;
-    this.#series.clear();
+    this.#budget.used -= this.#all.length;
+    this.#all.length = 0;
+    this.#tree.clear();
     this.#other = null;
   }
 }

@@ -13,6 +13,7 @@ import { EXCHANGE, type RequestExchange } from './exchange.ts';
 import { forward } from './forward.ts';
 import type { LoadedPlugin } from './load-plugin.ts';
 import { asSelvedgeError, sendProblem } from './problem.ts';
+import type { TargetChain } from './target.ts';
 
 export interface ChainSpec {
   /** Equal keys mean equal chains; a reload carries those over. */
@@ -41,13 +42,11 @@ const REQUEST_HOOKS: ReadonlySet<string> = new Set([
   'onRequestAbort',
 ]);
 
-export class Chain {
+export class Chain implements TargetChain {
   readonly key: string;
   readonly names: readonly string[];
   readonly app: FastifyInstance;
-  /** The upstream stack with this chain's interceptors; the service comes with each call. */
   readonly dispatch: Dispatch;
-  /** False: nobody on the upstream side looks at response header objects. */
   readonly intercepts: boolean;
   #inFlight = 0;
   #retired = false;
@@ -71,7 +70,6 @@ export class Chain {
     this.app.routing(req, exchange.res);
   }
 
-  /** A request that entered is over. */
   leave(): void {
     this.#inFlight--;
     if (this.#retired && this.#inFlight === 0) void this.#close();

@@ -5,8 +5,7 @@ import type { DispatchController } from '../dispatch.ts';
 import type { SelvedgeError } from '../errors.ts';
 import type { Attempt, Exchange, Peer, Role, RouteInfo } from '../plugin.ts';
 import type { Connection } from '../runtime/listener-spec.ts';
-import type { Chain } from './chain.ts';
-import type { RouteTarget } from './target.ts';
+import type { RouteTarget, TargetChain } from './target.ts';
 
 /** Where the exchange hangs on Node's request, so that chain and plugins find it. */
 export const EXCHANGE: unique symbol = Symbol('selvedge.exchange');
@@ -45,7 +44,7 @@ export class RequestExchange implements Exchange {
   trusted = false;
   route: RouteInfo | null = null;
   target: RouteTarget | null = null;
-  chain: Chain | null = null;
+  chain: TargetChain | null = null;
   service: string | null = null;
   subset: string | null = null;
   endpoint: string | null = null;
@@ -73,7 +72,7 @@ export class RequestExchange implements Exchange {
   plugin: string | null = null;
   answeringError = false;
   /** sendTo() of a plugin. */
-  override: { readonly service: string; readonly subset: string | null } | null = null;
+  override: { readonly service: string | null; readonly subset: string | null } | null = null;
   controller: DispatchController | null = null;
   /** The client went away, or the response is over. */
   ended = false;
@@ -103,7 +102,7 @@ export class RequestExchange implements Exchange {
     if (bytes < this.bodyLimit) this.bodyLimit = bytes;
   }
 
-  sendTo(service: string, subset: string | null = null): void {
+  sendTo(service: string | null, subset: string | null = null): void {
     this.override = { service, subset };
   }
 

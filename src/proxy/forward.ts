@@ -54,20 +54,28 @@ function redirectSource(exchange: RequestExchange) {
 /** The backend that a plugin asked for, else one by weight. */
 function chooseBackend(exchange: RequestExchange, target: RouteTarget): TargetBackend {
   const { override } = exchange;
-  if (override === null) {
-    const picked = pickBackend(target.backends, Math.random);
-    if (picked !== null) return picked;
-    throw new SelvedgeError('SLV_BACKEND_INVALID', `route "${target.route.name}" has no backend with a weight`);
+  if (override === null) return byWeight(target);
+  if (override.service === null) {
+    const { config, service } = byWeight(target);
+    return sideDoor(target, config.service, override.subset, service);
   }
-  for (const backend of target.backends) {
-    if (backend.config.service === override.service && backend.config.subset === override.subset) return backend;
-  }
-  const { route } = target;
-  const place = { service: override.service, subset: override.subset, weight: 1, at: route.at };
+  const { service, subset } = override;
+  const named = target.backends.find(({ config }) => config.service === service && config.subset === subset);
+  return named ?? sideDoor(target, service, subset, target.services.get(service) ?? null);
+}
+
+function byWeight(target: RouteTarget): TargetBackend {
+  const picked = pickBackend(target.backends, Math.random);
+  if (picked !== null) return picked;
+  throw new SelvedgeError('SLV_BACKEND_INVALID', `route "${target.route.name}" has no backend with a weight`);
+}
+
+/** Where the route itself does not lead: with the route's changes, and no backend's. */
+function sideDoor({ route }: RouteTarget, name: string, subset: string | null, service: Service | null): TargetBackend {
   return {
-    config: { ...place, rewrite: null, requestHeaders: null, responseHeaders: null },
+    config: { service: name, subset, weight: 1, rewrite: null, requestHeaders: null, responseHeaders: null, at: route.at },
     weight: 1,
-    service: target.services.get(override.service) ?? null,
+    service,
     requestHeaders: route.requestHeaders === null ? [] : [route.requestHeaders],
     responseHeaders: route.responseHeaders === null ? [] : [route.responseHeaders],
   };

@@ -20,7 +20,7 @@ const CODE_BY_STATUS = {
 
 /** Any error that reached the chain, as one of ours. A 4xx `statusCode` of a plugin is kept; everything else is its failure. */
 export function asSelvedgeError(error: unknown, plugin: string | null): SelvedgeError {
-  if (error instanceof SelvedgeError) return error;
+  if (isSelvedgeError(error)) return error;
   const thrown = error instanceof Error ? error : new Error(String(error));
   const status = (thrown as { statusCode?: unknown }).statusCode;
   if (typeof status === 'number' && status >= 400 && status < 500) {
@@ -29,6 +29,13 @@ export function asSelvedgeError(error: unknown, plugin: string | null): Selvedge
   }
   const by = plugin === null ? '' : `plugin "${plugin}": `;
   return new SelvedgeError('SLV_PLUGIN_FAILED', `${by}${thrown.message}`, { cause: thrown });
+}
+
+/** By its shape: a plugin may have loaded a copy of this package that is not ours. */
+function isSelvedgeError(error: unknown): error is SelvedgeError {
+  if (error instanceof SelvedgeError) return true;
+  const { name, code } = (error ?? {}) as { name?: unknown; code?: unknown };
+  return name === 'SelvedgeError' && typeof code === 'string' && code in CODES;
 }
 
 /** Answers the request with the error and leaves its reason on the exchange. */

@@ -1,9 +1,20 @@
 // What a matched route leads to, compiled once a reload: its chain, its backends, how the request is changed on the way.
 import type { Backend, HeaderChanges, RouteConfig } from '../config/model.ts';
+import type { Dispatch } from '../dispatch.ts';
 import type { Service } from '../upstream/service.ts';
-import type { Chain } from './chain.ts';
 
-export interface RouteTarget {
+/** What the steps behind a chain need of it. */
+export interface TargetChain {
+  readonly names: readonly string[];
+  /** The upstream stack with the chain's interceptors. */
+  readonly dispatch: Dispatch;
+  /** False: nobody on the upstream side looks at response header objects. */
+  readonly intercepts: boolean;
+  /** A request that entered is over. */
+  leave(): void;
+}
+
+export interface RouteTarget<Chain extends TargetChain = TargetChain> {
   readonly route: RouteConfig;
   readonly chain: Chain;
   /** Empty unless the route forwards. */

@@ -127,7 +127,8 @@ function serve(
 ): ServedCertificate {
   const leaf = inFile(files.cert, () => new X509Certificate(cert));
   const privateKey = inFile(files.key, () => createPrivateKey(key));
-  if (!leaf.checkPrivateKey(privateKey)) throw new Error(`${files.key} is not the key of the certificate in ${files.cert}`);
+  if (!leaf.checkPrivateKey(privateKey))
+    throw new Error(`${files.key} is not the key of the certificate in ${files.cert}`);
   const context = inFile(files.cert, () => createSecureContext(contextOptions({ cert, key }, tls, ca)));
   return { files, cert, key, names: new Set(serverNames(leaf)), context };
 }

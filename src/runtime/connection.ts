@@ -43,7 +43,8 @@ export class OpenConnection implements Connection {
     const { servername } = socket as TLSSocket;
     this.serverName = certificates !== null && typeof servername === 'string' ? servername.toLowerCase() : null;
     this.#served = certificates === null || this.serverName === null ? null : certificates.choose(this.serverName);
-    this.peer = certificates === null || origin.spec.tls?.clientCertificate == null ? null : peerOf(socket as TLSSocket);
+    this.peer =
+      certificates === null || origin.spec.tls?.clientCertificate == null ? null : peerOf(socket as TLSSocket);
     (socket as Tagged)[CONNECTION] = this;
   }
 

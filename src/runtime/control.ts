@@ -44,6 +44,8 @@ export interface CloseOptions {
   readonly timeoutMs?: number | 'config';
 }
 
+const CERTIFICATES = 'certificates changed';
+
 export class Runtime {
   readonly #options: RuntimeOptions;
   readonly #log: Logger;
@@ -247,8 +249,12 @@ export class Runtime {
       return;
     }
     const problems = await listeners.reloadCertificates();
-    if (problems.length > 0) this.#reject('certificates changed', problems);
-    else this.#log.info({ files: changed }, 'certificates rotated');
+    if (problems.length > 0) {
+      this.#reject(CERTIFICATES, problems);
+      return;
+    }
+    if (this.#lastRejected?.reason === CERTIFICATES) this.#lastRejected = null;
+    this.#log.info({ files: changed }, 'certificates rotated');
   }
 
   async #drain({ graceMs = 0, timeoutMs = 'config' }: CloseOptions): Promise<void> {

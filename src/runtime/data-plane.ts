@@ -12,6 +12,7 @@ import { parseGrpcTimeout } from '../proxy/deadline-headers.ts';
 import { EXCHANGE, RequestExchange } from '../proxy/exchange.ts';
 import { sanitiseHeaders } from '../proxy/request-headers.ts';
 import type { Lookup } from '../routing/table.ts';
+import type { Chain } from '../proxy/chain.ts';
 import type { RouteTarget } from '../proxy/target.ts';
 import { type Connection, EXPECT_CONTINUE, type ListenerSpec, type RequestSink } from './listener-spec.ts';
 import type { ListenerPlan, Snapshot } from './snapshot.ts';
@@ -212,7 +213,7 @@ function travellingFacts(exchange: RequestExchange): SelvedgeError | null {
 }
 
 /** Takes the route on, unless the path needs a leave that it does not give. */
-function follow(exchange: RequestExchange, lookup: Lookup<RouteTarget>): boolean {
+function follow(exchange: RequestExchange, lookup: Lookup<RouteTarget<Chain>>): boolean {
   const { value: target, route } = lookup;
   if (exchange.encodedSlash && !route.keepEncodedSlashes) {
     exchange.refusal = new SelvedgeError('SLV_BAD_PATH', 'the request path has an encoded slash or a backslash', {

@@ -80,6 +80,7 @@ export class Installation {
     this.#closing = true;
     this.dataPlane.abortAll();
     this.listeners.destroy();
+    await until(() => this.dataPlane.whenIdle(), LAST_WORDS_MS);
     await this.dataPlane.close();
     await this.admin.close();
   }

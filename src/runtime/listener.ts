@@ -6,14 +6,14 @@ import type { TLSSocket } from 'node:tls';
 import type { Logger } from 'pino';
 import type { Problem } from '../config/problem.ts';
 import type { Code } from '../errors.ts';
-import { formatHostPort } from '../http/address.ts';
 import { checkRequest } from '../http/request-check.ts';
 import { BindError } from './bind-error.ts';
 import { Certificates } from './certificates.ts';
 import { codeOfClientError } from './client-error.ts';
 import { connectionOf, OpenConnection } from './connection.ts';
+import { Handshakes } from './handshakes.ts';
 import { EXPECT_CONTINUE, type ListenerSpec, type RequestSink } from './listener-spec.ts';
-import { newRefusal, refuseRequest, refuseSocket } from './refusal.ts';
+import { newRefusal, refuseInTurn, refuseRequest } from './refusal.ts';
 import { applyLimits, applyTls, createServer } from './server.ts';
 import { putBack, takesUpgrade } from './upgrade-offer.ts';
 
@@ -25,8 +25,7 @@ export class Listener {
   #certificates: Certificates | null = null;
   #draining = false;
   readonly #open = new Set<OpenConnection>();
-  /** TLS handshakes under way, by the two addresses; together with `#open` bounded by `limits.connections`. */
-  readonly #handshakes = new Map<string, Handshake>();
+  readonly #handshakes = new Handshakes();
 
   constructor(spec: ListenerSpec, sink: RequestSink, log: Logger) {
     this.#spec = spec;
@@ -115,7 +114,7 @@ export class Listener {
   /** Ends everything at once. */
   destroy(): void {
     void this.stopAccepting();
-    for (const { socket } of this.#handshakes.values()) socket.destroy();
+    this.#handshakes.destroyAll();
     for (const { socket } of this.#open) socket.destroy();
   }
 
@@ -132,7 +131,7 @@ export class Listener {
     else {
       server.on('connection', (socket: Socket) => this.#handshakeBegins(socket));
       server.on('secureConnection', (socket: TLSSocket) => {
-        this.#handshakes.get(addressesOf(socket))?.over();
+        this.#handshakes.succeeded(socket);
         this.#opened(socket);
       });
     }
@@ -143,28 +142,22 @@ export class Listener {
     });
     server.on('checkExpectation', (req, res) => this.#request(req, res, 'SLV_EXPECTATION_FAILED'));
     server.on('upgrade', (req, socket, head) => this.#upgrade(req, socket, head));
-    server.on('connect', (_req, socket) => this.#refuseInTurn(connectionOf(socket) as OpenConnection, 'SLV_METHOD_UNSUPPORTED'));
+    server.on('connect', (_req, socket) =>
+      this.#refuseInTurn(connectionOf(socket) as OpenConnection, 'SLV_METHOD_UNSUPPORTED'),
+    );
     server.on('clientError', (error, socket) => this.#clientError(error, socket as Socket));
-    server.on('drop', (dropped) => this.#sink.rejected(this.#spec, 'SLV_CONNECTION_LIMIT', dropped?.remoteAddress ?? ''));
+    server.on('drop', (dropped) =>
+      this.#sink.rejected(this.#spec, 'SLV_CONNECTION_LIMIT', dropped?.remoteAddress ?? ''),
+    );
     // Node's look-out for late heads runs until http.Server.close, which stopAccepting avoids.
     server.once('close', () => server.close());
   }
 
   #handshakeBegins(socket: Socket): void {
-    const addresses = addressesOf(socket);
-    const { tlsHandshakeTimeoutMs: limit } = this.#spec.limits;
-    const late = (): void => {
-      this.#sink.rejected(this.#spec, 'SLV_REQUEST_TIMEOUT', socket.remoteAddress ?? '');
-      socket.destroy();
-    };
-    const timer = limit > 0 ? setTimeout(late, limit).unref() : undefined;
-    const over = (): void => {
-      clearTimeout(timer);
-      socket.off('close', over);
-      this.#handshakes.delete(addresses);
-    };
-    socket.once('close', over);
-    this.#handshakes.set(addresses, { socket, over });
+    const from = socket.remoteAddress ?? '';
+    this.#handshakes.begin(socket, this.#spec.limits.tlsHandshakeTimeoutMs, () => {
+      this.#sink.rejected(this.#spec, 'SLV_REQUEST_TIMEOUT', from);
+    });
   }
 
   #opened(socket: Socket): void {
@@ -181,7 +174,7 @@ export class Listener {
     const code = this.#check(connection, req) ?? refusal;
     connection.response = res;
     if (code === null) {
-      this.#sink.request(connection, req, res);
+      this.#handOver(connection, () => this.#sink.request(connection, req, res));
       return;
     }
     connection.refused = true;
@@ -193,12 +186,25 @@ export class Listener {
     socket.on('error', ignore);
     const code = this.#check(connection, req);
     if (code !== null) this.#refuseInTurn(connection, code);
-    else if (takesUpgrade(req)) this.#sink.upgrade(connection, req, socket, head);
-    else {
-      const server = this.#server as http.Server;
-      putBack(req, socket, head);
-      socket.off('error', ignore);
-      server.emit(connection.scheme === 'https' ? 'secureConnection' : 'connection', socket);
+    else if (takesUpgrade(req)) this.#handOver(connection, () => this.#sink.upgrade(connection, req, socket, head));
+    else if (connection.busy) connection.response?.once('close', () => this.#parseAgain(connection, req, head));
+    else this.#parseAgain(connection, req, head);
+  }
+
+  /** Only Node before 24.9 gets here: see `putBack`. */
+  #parseAgain({ socket, scheme }: OpenConnection, req: http.IncomingMessage, head: Buffer): void {
+    socket.off('error', ignore);
+    putBack(req, socket, head);
+    this.#server?.emit(scheme === 'https' ? 'secureConnection' : 'connection', socket);
+  }
+
+  /** What is thrown here would end the process: it ends the connection instead. */
+  #handOver({ socket }: OpenConnection, enter: () => void): void {
+    try {
+      enter();
+    } catch (error) {
+      this.#log.error({ err: error }, 'a request failed before it entered its chain');
+      socket.destroy();
     }
   }
 
@@ -226,21 +232,9 @@ export class Listener {
     else if (error.code !== 'HPE_CLOSED_CONNECTION') this.#refuseInTurn(connection, code, error);
   }
 
-  /** Where the parser gave up, responses to earlier requests may be on their way: the refusal comes behind them. */
   #refuseInTurn(connection: OpenConnection, code: Code, cause?: Error): void {
     connection.refused = true;
-    const { socket } = connection;
-    const refusal = this.#refusal(connection, code, cause);
-    const settle = (): void => {
-      const { response } = connection;
-      if (response === null || !connection.busy) refuseSocket(socket, refusal);
-      else if (response.req.complete) response.once('close', settle);
-      else if (response.socket === null) response.once('socket', settle);
-      // The request whose body is broken is being answered already: breaking the answer off is all that is left to say.
-      else if (response.headersSent) socket.destroy();
-      else refuseSocket(socket, refusal);
-    };
-    settle();
+    refuseInTurn(connection, this.#refusal(connection, code, cause));
   }
 
   #refusal(connection: OpenConnection, code: Code, cause?: Error) {
@@ -249,17 +243,6 @@ export class Listener {
     this.#log.debug({ ...refusal, remoteAddress: connection.remoteAddress, err: cause }, 'request refused');
     return refusal;
   }
-}
-
-interface Handshake {
-  readonly socket: Socket;
-  /** Forgets it, whether it succeeded or the socket closed. */
-  over(): void;
-}
-
-/** One TCP connection of this machine at a time has these. */
-function addressesOf({ remoteAddress = '', remotePort, localAddress }: Socket): string {
-  return `${formatHostPort(remoteAddress, remotePort ?? 0)} ${localAddress}`;
 }
 
 /** A connection that has had no request yet may still send one: it is answered with `connection: close`. */

@@ -4,6 +4,7 @@ import { type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { CODES, type Code, SelvedgeError } from '../errors.ts';
 import { PROXY_NAME, problemBody } from '../proxy/problem.ts';
+import type { OpenConnection } from './connection.ts';
 
 /** How long and how much a refused client may go on sending while it reads the answer. */
 const LINGER_MS = 1_000;
@@ -19,8 +20,20 @@ export function newRefusal(code: Code): Refusal {
   return { code, requestId: randomUUID() };
 }
 
-/** Writes the answer where no response object exists: the parser gave up, or gave the socket away. Does nothing on a dead socket. */
-export function refuseSocket(socket: Duplex, refusal: Refusal): void {
+/** Where the parser gave up, or gave the socket away, responses to earlier requests may be on their way: the refusal comes behind them. */
+export function refuseInTurn(connection: OpenConnection, refusal: Refusal): void {
+  const { response, socket } = connection;
+  const again = (): void => refuseInTurn(connection, refusal);
+  if (response === null || !connection.busy) refuseSocket(socket, refusal);
+  else if (response.req.complete) response.once('close', again);
+  else if (response.socket === null) response.once('socket', again);
+  // The request whose body is broken is being answered already: breaking the answer off is all that is left to say.
+  else if (response.headersSent) socket.destroy();
+  else refuseSocket(socket, refusal);
+}
+
+/** Does nothing on a dead socket. */
+function refuseSocket(socket: Duplex, refusal: Refusal): void {
   if (!socket.writable) {
     socket.destroy();
     return;

@@ -47,7 +47,9 @@ export function createServer(certificates: Certificates | null): http.Server {
 /** In force from the next connection, for timeouts and the number of connections at once. */
 export function applyLimits(server: http.Server, limits: Limits): void {
   // Node counts the request target as a part of the head.
-  (server as Adjustable).maxHeaderSize = Number.isFinite(limits.headerBytes) ? limits.headerBytes : Number.MAX_SAFE_INTEGER;
+  (server as Adjustable).maxHeaderSize = Number.isFinite(limits.headerBytes)
+    ? limits.headerBytes
+    : Number.MAX_SAFE_INTEGER;
   // Node drops what is beyond it silently; one more shows that there was more.
   server.maxHeadersCount = Number.isFinite(limits.headerCount) ? limits.headerCount + 1 : 0;
   server.headersTimeout = limits.headerTimeoutMs;

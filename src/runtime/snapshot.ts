@@ -8,7 +8,7 @@ import { compileTrust, type Trust } from '../gateway/trust.ts';
 import { defaultHopPlugins, hopListeners } from '../internal/internal.ts';
 import type { Builtins, Role } from '../plugin.ts';
 import { buildChain, type Chain } from '../proxy/chain.ts';
-import { type LoadedPlugin, loadPlugins } from '../proxy/load-plugin.ts';
+import { type LoadedPlugin, loadPlugins, referenceProblems } from '../proxy/load-plugin.ts';
 import { compileBackends, type RouteTarget } from '../proxy/target.ts';
 import { effectiveChain } from '../routing/chain-list.ts';
 import { routesFor } from '../routing/scope.ts';
@@ -37,7 +37,7 @@ export interface CompileDeps {
 /** What a listener does with a request. */
 export interface ListenerPlan {
   readonly spec: ListenerSpec;
-  readonly table: RouteTable<RouteTarget>;
+  readonly table: RouteTable<RouteTarget<Chain>>;
   /** Answers what no route takes: log, metrics and request id, but no plugin of a route or gateway. */
   readonly fallback: Chain;
   readonly trust: Trust;
@@ -67,7 +67,7 @@ export class Snapshot {
   readonly services: ReadonlyMap<string, Service>;
   /** As their own hops see them, by service name: the local applications. */
   readonly apps: ReadonlyMap<string, Service>;
-  readonly #targets: ReadonlyMap<string, readonly RouteTarget[]>;
+  readonly #targets: ReadonlyMap<string, readonly RouteTarget<Chain>[]>;
 
   constructor(parts: SnapshotParts) {
     this.revision = parts.revision;
@@ -121,7 +121,7 @@ interface SnapshotParts {
   readonly chains: ReadonlyMap<string, Chain>;
   readonly services: ReadonlyMap<string, Service>;
   readonly apps: ReadonlyMap<string, Service>;
-  readonly targets: ReadonlyMap<string, readonly RouteTarget[]>;
+  readonly targets: ReadonlyMap<string, readonly RouteTarget<Chain>[]>;
 }
 
 /** Nothing is half-applied: with any error the snapshot is null and everything that was newly built is gone. */
@@ -132,8 +132,10 @@ export async function compile(
 ): Promise<{ snapshot: Snapshot | null; problems: Problem[] }> {
   const specs = specsOf(config, deps.roles);
   const scopes = specs.map((spec) => scopeOf(config, spec));
-  const { loaded, problems } = await loadPlugins(scopes.flatMap((scope) => scope.uses), deps.builtins);
-  if (problems.some((problem) => problem.severity === 'error')) return { snapshot: null, problems: [...problems] };
+  const found = await loadPlugins(scopes.flatMap((scope) => scope.uses), deps.builtins);
+  const { loaded } = found;
+  const problems = [...found.problems, ...referenceProblems(config, loaded)];
+  if (problems.some((problem) => problem.severity === 'error')) return { snapshot: null, problems };
 
   const chains = new ChainSet(previous, deps);
   try {
@@ -141,11 +143,11 @@ export async function compile(
     const services = compileServices(config.services, previous?.services ?? null, serviceDeps);
     const apps = new Map(localServices(config, specs).map((service) => [service.name, compileApps(service, previous?.apps.get(service.name) ?? null, serviceDeps)]));
     const plans = new Map<string, ListenerPlan>();
-    const targets = new Map<string, readonly RouteTarget[]>();
+    const targets = new Map<string, readonly RouteTarget<Chain>[]>();
     for (const scope of scopes) {
       const { spec } = scope;
       const reachable = spec.role === 'inbound' ? withLocal(services, apps, spec.owner) : services;
-      const compiled: RouteTarget[] = [];
+      const compiled: RouteTarget<Chain>[] = [];
       for (const { route, plugins } of scope.routes) {
         const chain = await chains.get(spec, plugins, loaded);
         compiled.push({ route, chain, backends: compileBackends(route, reachable), services: reachable });
@@ -157,7 +159,7 @@ export async function compile(
     }
     const revision = (previous?.revision ?? 0) + 1;
     const snapshot = new Snapshot({ revision, config, plans, chains: chains.used, services, apps, targets });
-    return { snapshot, problems: [...problems] };
+    return { snapshot, problems };
   } catch (error) {
     chains.discard();
     const message = error instanceof Error ? error.message : String(error);

@@ -30,8 +30,24 @@ t.test('a hop listens for peers, for its application, and on a local port a serv
   const specs = hopListeners(config, 'orders');
   t.match(specs, [
     { key: 'inbound/orders', role: 'inbound', name: 'inbound', host: '0.0.0.0', port: 15001, fixedService: null, at },
-    { key: 'outbound/orders', role: 'outbound', name: 'outbound', host: '127.0.0.1', port: 15002, fixedService: null, at },
-    { key: 'outbound/orders/inventory', role: 'outbound', name: 'inventory', host: '::1', port: 7001, fixedService: 'inventory', at: portAt },
+    {
+      key: 'outbound/orders',
+      role: 'outbound',
+      name: 'outbound',
+      host: '127.0.0.1',
+      port: 15002,
+      fixedService: null,
+      at,
+    },
+    {
+      key: 'outbound/orders/inventory',
+      role: 'outbound',
+      name: 'inventory',
+      host: '::1',
+      port: 7001,
+      fixedService: 'inventory',
+      at: portAt,
+    },
   ]);
   for (const spec of specs) t.match(spec, { owner: 'orders', tls: null, limits: HOP_LIMITS });
 });
@@ -58,7 +74,11 @@ t.test('a hop finds the client that the edge found, not one that a stranger wrot
   t.equal(clientOf([proxies, {}], '198.51.100.1, 203.0.113.9, 192.0.2.1').address, '203.0.113.9');
   t.equal(clientOf([{ hops: 1 }], '198.51.100.1, 203.0.113.9, 192.0.2.1').address, '203.0.113.9');
   t.equal(clientOf([{ hops: 0 }], '198.51.100.1, 203.0.113.9').address, '203.0.113.9');
-  t.equal(clientOf([{ hops: 2 }, { hops: 1 }], '198.51.100.1, 203.0.113.9, 192.0.2.1').address, '192.0.2.1', 'in doubt the nearest');
+  t.equal(
+    clientOf([{ hops: 2 }, { hops: 1 }], '198.51.100.1, 203.0.113.9, 192.0.2.1').address,
+    '192.0.2.1',
+    'in doubt the nearest',
+  );
 });
 
 t.test('the chain of a hop takes the id of its caller over', async (t) => {
@@ -70,5 +90,8 @@ t.test('the chain of a hop takes the id of its caller over', async (t) => {
     ]);
   }
   const accessLog = { sample: 1, always: { errors: true, slowMs: null }, redact: [], fields: {}, headers: [] };
-  t.match(defaultHopPlugins({ metrics, accessLog } as unknown as Config, 'inbound').at(-1), { name: 'access-log', options: accessLog });
+  t.match(defaultHopPlugins({ metrics, accessLog } as unknown as Config, 'inbound').at(-1), {
+    name: 'access-log',
+    options: accessLog,
+  });
 });

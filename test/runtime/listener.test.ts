@@ -7,7 +7,7 @@ import type { Code } from '../../src/errors.ts';
 import { Listener } from '../../src/runtime/listener.ts';
 import { EXPECT_CONTINUE } from '../../src/runtime/listener-spec.ts';
 import { LIMITS, openListener as open, Recorder, specOf } from '../support/open-listener.ts';
-import { dial, exchange } from '../support/raw-client.ts';
+import { dial, exchange, RawClient } from '../support/raw-client.ts';
 
 const statusOf = (answer: string): number => Number(answer.slice(9, 12));
 const problemOf = (answer: string): { code: string; status: number; requestId: string; title: string } =>
@@ -140,7 +140,7 @@ t.test('what is unusual but well-formed is served', async (t) => {
     'an empty header value': get('Connection: close\r\nX:'),
   };
   for (const [name, text] of Object.entries(served)) {
-    t.match(await exchange(port, text), /^HTTP\/1\.1 200 OK\r\n[^]*served/, name);
+    t.match(await exchange(port, text), /^HTTP\/1\.1 200 OK\r\n[\s\S]*served/, name);
   }
 });
 
@@ -180,14 +180,17 @@ t.test('a hop hands TRACE on', async (t) => {
   t.match(await exchange(port, `TRACE / HTTP/1.1\r\n${HOST}Connection: close\r\n\r\n`), /200 OK/);
 });
 
-t.test('a head that arrives too slowly is answered 408; a connection that says nothing is closed without a word', async (t) => {
-  const { port, sink } = await open(t, { limits: { ...LIMITS, headerTimeoutMs: 100 } });
-  const [slow, silent] = await Promise.all([exchange(port, 'GET / HTTP/1.1\r\nHos'), exchange(port, '')]);
-  t.equal(problemOf(slow).code, 'SLV_REQUEST_TIMEOUT');
-  t.equal(statusOf(slow), 408);
-  t.equal(silent, '');
-  t.same(sink.refused, ['SLV_REQUEST_TIMEOUT']);
-});
+t.test(
+  'a head that arrives too slowly is answered 408; a connection that says nothing is closed without a word',
+  async (t) => {
+    const { port, sink } = await open(t, { limits: { ...LIMITS, headerTimeoutMs: 100 } });
+    const [slow, silent] = await Promise.all([exchange(port, 'GET / HTTP/1.1\r\nHos'), exchange(port, '')]);
+    t.equal(problemOf(slow).code, 'SLV_REQUEST_TIMEOUT');
+    t.equal(statusOf(slow), 408);
+    t.equal(silent, '');
+    t.same(sink.refused, ['SLV_REQUEST_TIMEOUT']);
+  },
+);
 
 t.test('a malformed request behind another one is refused after the answer to the first', async (t) => {
   const { port, sink } = await open(t);
@@ -198,15 +201,18 @@ t.test('a malformed request behind another one is refused after the answer to th
   const answer = exchange(port, `GET /1 HTTP/1.1\r\n${HOST}\r\nGET /2 HTTP/1.1\r\nX : y\r\n\r\n`);
   while (sink.refused.length === 0) await new Promise(setImmediate);
   release();
-  t.match(await answer, /^HTTP\/1\.1 200 OK[^]*first *HTTP\/1\.1 400 Bad Request/);
+  t.match(await answer, /^HTTP\/1\.1 200 OK[\s\S]*first *HTTP\/1\.1 400 Bad Request/);
   t.same(sink.requests, ['GET /1']);
 });
 
 t.test('what follows `connection: close` is not looked at, and the answer before it goes out', async (t) => {
   const { port, sink } = await open(t);
   sink.handler = (_req, res) => void setImmediate(() => res.end('only'));
-  const answer = await exchange(port, `GET /1 HTTP/1.1\r\n${HOST}Connection: close\r\n\r\nGET /2 HTTP/1.1\r\n${HOST}\r\n`);
-  t.match(answer, /^HTTP\/1\.1 200 OK[^]*only$/);
+  const answer = await exchange(
+    port,
+    `GET /1 HTTP/1.1\r\n${HOST}Connection: close\r\n\r\nGET /2 HTTP/1.1\r\n${HOST}\r\n`,
+  );
+  t.match(answer, /^HTTP\/1\.1 200 OK[\s\S]*only$/);
   t.same([sink.requests, sink.refused], [['GET /1'], []]);
 });
 
@@ -266,7 +272,7 @@ t.test('a websocket offer is an upgrade; h2c, TLS and offers with a body are ord
   t.match(await exchange(port, offer('WebSocket, other/1')), /^HTTP\/1\.1 101/);
 
   for (const token of ['h2c', 'H2C', 'websocket, h2c', 'TLS/1.0', 'HTTP/2.0']) {
-    t.match(await exchange(port, offer(token, ', close')), /^HTTP\/1\.1 200 OK[^]*served/, token);
+    t.match(await exchange(port, offer(token, ', close')), /^HTTP\/1\.1 200 OK[\s\S]*served/, token);
   }
   const smuggled = `GET /up HTTP/1.1\r\n${HOST}Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n`;
   t.match(await exchange(port, smuggled), /200 OK/);
@@ -342,12 +348,16 @@ t.test('draining closes idle connections at once, and busy ones behind their ans
   listener.drain();
   await idle.closed;
   for (const res of pending) res.end('whole');
-  t.match(await waiting, /^HTTP\/1\.1 200 OK[^]*connection: close[^]*whole/i);
+  t.match(await waiting, /^HTTP\/1\.1 200 OK[\s\S]*connection: close[\s\S]*whole/i);
   t.match(await streaming.until('0\r\n\r\n'), /whole/, 'the stream ends whole');
   await streaming.closed;
   sink.handler = (_req, res) => void res.end('late');
   fresh.send(get(''));
-  t.match(await fresh.until('late'), /connection: close/i, 'a request on a connection that was just opened is still served');
+  t.match(
+    await fresh.until('late'),
+    /connection: close/i,
+    'a request on a connection that was just opened is still served',
+  );
   await fresh.closed;
   await t.rejects(once(connect(port, '127.0.0.1'), 'connect'), { code: 'ECONNREFUSED' });
   t.equal(listener.connections, 0);
@@ -419,7 +429,9 @@ t.test('a small answer reaches the client byte for byte', async (t) => {
     '/length': (res) => res.writeHead(200, { 'content-length': 256 }).end(all),
     '/latin1-header': (res) => res.writeHead(200, { 'x-name': 'caf\xe9' }).end(all),
     '/view': (res) => res.end(new Uint8Array(all)),
-    '/large': (res) => res.end(Buffer.alloc(20_000, all)),
+    '/2048': (res) => res.end(Buffer.alloc(2_048, all)),
+    '/2049': (res) => res.end(Buffer.alloc(2_049, all)),
+    '/empty': (res) => res.end(Buffer.alloc(0)),
     '/parts': (res) => {
       res.write(all.subarray(0, 100));
       res.end(all.subarray(100));
@@ -437,7 +449,8 @@ t.test('a small answer reaches the client byte for byte', async (t) => {
   for (const url of ['/bytes', '/callback', '/length', '/latin1-header', '/view', '/parts']) {
     t.same(await bodyOf(url), all, url);
   }
-  t.same(await bodyOf('/large'), Buffer.alloc(20_000, all));
+  for (const size of [2_048, 2_049]) t.same(await bodyOf(`/${size}`), Buffer.alloc(size, all), `${size} bytes`);
+  t.same(await bodyOf('/empty'), Buffer.alloc(0));
   t.same(await bodyOf('/text'), Buffer.from('grüße €'));
   t.same(await bodyOf('/length', 'HEAD'), Buffer.alloc(0), 'HEAD has no body');
   t.match(await exchange(port, 'GET /latin1-header HTTP/1.0\r\n\r\n'), /x-name: caf\xe9\r\n/);
@@ -467,9 +480,52 @@ t.test('answers without a body, with trailers and with a strict length stay what
     }
   };
   const head = (url: string): string => `GET ${url} HTTP/1.1\r\n${HOST}\r\n`;
-  t.match(await exchange(port, head('/204')), /^HTTP\/1\.1 204 No Content\r\n[^]*\r\n\r\n$/);
-  t.match(await exchange(port, head('/304')), /^HTTP\/1\.1 304 Not Modified\r\n[^]*\r\n\r\n$/);
-  t.match(await exchange(port, head('/trailers')), /\r\n\r\n3\r\n\xff\x00\x80\r\n0\r\nx-sum: 1\r\n\r\n$/);
+  t.match(await exchange(port, head('/204')), /^HTTP\/1\.1 204 No Content\r\n[\s\S]*\r\n\r\n$/);
+  t.match(await exchange(port, head('/304')), /^HTTP\/1\.1 304 Not Modified\r\n[\s\S]*\r\n\r\n$/);
+  t.ok((await exchange(port, head('/trailers'))).endsWith('\r\n\r\n3\r\n\xff\x00\x80\r\n0\r\nx-sum: 1\r\n\r\n'));
   await exchange(port, head('/strict'));
   t.match(errors, [{ code: 'ERR_HTTP_CONTENT_LENGTH_MISMATCH' }]);
+});
+
+t.test('a refused client that goes on sending is cut off', async (t) => {
+  const { port, listener } = await open(t);
+  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  const client = new RawClient(socket, 'GET / HTTP/1.1\r\nX : y\r\n\r\n');
+  const flood = setInterval(() => socket.write(Buffer.alloc(262_144)), 5);
+  t.teardown(() => clearInterval(flood));
+  t.match(await client.closed, /^HTTP\/1\.1 400/);
+  while (listener.connections > 0) await new Promise(setImmediate);
+});
+
+t.test('what throws behind the listener costs the connection and nothing else', async (t) => {
+  const { port, sink } = await open(t);
+  const { handler } = sink;
+  sink.handler = () => {
+    throw new Error('unexpected');
+  };
+  t.equal(await exchange(port, get('')), '');
+  sink.upgrade = () => {
+    throw new Error('unexpected');
+  };
+  t.equal(await exchange(port, get('Connection: upgrade\r\nUpgrade: websocket')), '');
+  sink.handler = handler;
+  t.match(await exchange(port, get('Connection: close')), /200 OK/);
+});
+
+t.test('good, bad and aborted connections leave nothing behind', async (t) => {
+  const { port, listener } = await open(t);
+  const bad = Object.values(MALFORMED);
+  for (let round = 0; round < 10; round++) {
+    const kinds = Array.from({ length: 40 }, async (_, i) => {
+      if (i % 4 === 0) return exchange(port, get('Connection: close'));
+      if (i % 4 === 1) return exchange(port, bad[(round * 10 + i) % bad.length]);
+      const aborted = dial(port, i % 4 === 2 ? get('').slice(0, i) : post('Content-Length: 100', 'abc'));
+      await once(aborted.socket, 'connect');
+      aborted.socket.resetAndDestroy();
+      return aborted.closed;
+    });
+    await Promise.all(kinds);
+  }
+  while (listener.connections > 0) await new Promise(setImmediate);
+  t.equal(listener.connections, 0);
 });

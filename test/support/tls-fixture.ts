@@ -39,8 +39,26 @@ export class TestCa {
     newKey(key);
     openssl('req', '-new', '-key', key, '-subj', `/O=Selvedge/CN=${name}`, '-out', request);
     const lines = altNames.map((name, index) => name.replace(':', `.${index + 1}=`));
-    writeFileSync(extensions, lines.length === 0 ? 'basicConstraints=CA:FALSE' : `subjectAltName=@names\n[names]\n${lines.join('\n')}\n`);
-    openssl('x509', '-req', '-in', request, '-CA', this.cert, '-CAkey', this.#key, '-days', '1', '-extfile', extensions, '-out', cert);
+    writeFileSync(
+      extensions,
+      lines.length === 0 ? 'basicConstraints=CA:FALSE' : `subjectAltName=@names\n[names]\n${lines.join('\n')}\n`,
+    );
+    openssl(
+      'x509',
+      '-req',
+      '-in',
+      request,
+      '-CA',
+      this.cert,
+      '-CAkey',
+      this.#key,
+      '-days',
+      '1',
+      '-extfile',
+      extensions,
+      '-out',
+      cert,
+    );
     return { cert, key };
   }
 

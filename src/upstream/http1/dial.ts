@@ -33,11 +33,11 @@ export function dial({ host, port, tls }: DialTarget, session: Buffer | null, on
   if (onread !== null) tcp.onread = onread;
   if (tls === null) return connectTcp(tcp);
   return connectTls({
-    ...tcp,
     servername: isIP(host) === 0 ? host : undefined,
     ALPNProtocols: ['http/1.1'],
     ...(session === null ? {} : { session }),
     ...tls,
+    ...tcp,
   } as ConnectionOptions);
 }
 

@@ -1,9 +1,7 @@
 // One request and its response: what the handler holds as its controller, and where the exchange stands in its pool.
 import type { Socket } from 'node:net';
 import type { DispatchController, DispatchHandler, DispatchOptions, ResponseHeaders } from '../../dispatch.ts';
-import type { WheelTimer } from '../../timer-wheel.ts';
 import type { LinkedList } from './linked-list.ts';
-import type { RequestBody } from './request-body.ts';
 import { bodyMayBeHeld } from './request-head.ts';
 import type { Expectation } from './response-parser.ts';
 
@@ -16,6 +14,14 @@ const NO_HEADERS: ResponseHeaders = Object.freeze({});
 export interface ExchangeOwner {
   /** Frees whatever the exchange holds: its place in a queue, its dial, its connection. */
   release(exchange: Exchange): void;
+}
+
+/** A streamed request body on its way. */
+export interface BodyFlow {
+  /** Leaves the stream to its owner, unread from here. */
+  stop(): void;
+  /** The socket takes more. */
+  drained(): void;
 }
 
 /** What the exchange asks of the connection that carries it, or will. */
@@ -50,9 +56,7 @@ export class Exchange implements DispatchController, Expectation {
   /** The connection that carries it. */
   connection: Carrier | null = null;
   /** Present while a streamed body goes up. */
-  body: RequestBody | null = null;
-  /** Waiting for `100 Continue`, but not for ever. */
-  continueTimer: WheelTimer | null = null;
+  body: BodyFlow | null = null;
   /** Body and head were handed to the socket wholly. */
   requestComplete = false;
   /** Some byte of it was written. */
@@ -177,8 +181,6 @@ export class Exchange implements DispatchController, Expectation {
   }
 
   #leave(): void {
-    this.continueTimer?.cancel();
-    this.continueTimer = null;
     this.body?.stop();
     this.body = null;
   }

@@ -155,7 +155,7 @@ export class Http1Pool implements ExchangeOwner, ConnectionOwner {
   released(connection: Connection): void {
     const exchange = this.#dialing.first ?? this.#queued.first;
     if (exchange === null) {
-      if (this.#closed) connection.drop();
+      if (this.#closed || !connection.usable) connection.drop();
       else this.#idle.push(connection);
       return;
     }
@@ -171,7 +171,7 @@ export class Http1Pool implements ExchangeOwner, ConnectionOwner {
   }
 
   gone(connection: Connection, resend: Exchange | null): void {
-    if (!connection.open) this.#opening -= 1;
+    if (!connection.isOpen) this.#opening -= 1;
     this.#connections.delete(connection);
     this.#idle.remove(connection);
     if (resend !== null) this.#dialFor(resend, this.#reserved);

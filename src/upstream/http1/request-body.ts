@@ -2,6 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
+import type { BodyFlow, Exchange } from './exchange.ts';
 import { allowedAsTrailer, FIELD_CONTENT, TOKEN } from './grammar.ts';
 import { TransportError } from './transport-error.ts';
 
@@ -13,8 +14,45 @@ export interface BodyOwner {
   bodyFailed(error: Error): void;
 }
 
+/** Head and body up to this many bytes together leave as one buffer. */
+const JOINED_BYTES = 16 * 1024;
+
+/**
+ * Writes the body of a request, whole or as it comes.
+ * @param head - empty: it was written before
+ */
+export function sendBody(exchange: Exchange, head: string, socket: Socket, owner: BodyOwner): void {
+  const { body, contentLength } = exchange.options;
+  if (!Buffer.isBuffer(body)) {
+    // What the stream has ready comes in this tick: then it leaves together with the head.
+    socket.cork();
+    process.nextTick(uncork, socket);
+    if (head !== '') socket.write(head, 'latin1');
+    const flow = new RequestBody(body as Readable, contentLength, socket, owner);
+    exchange.body = flow;
+    flow.start();
+    return;
+  }
+  exchange.requestComplete = true;
+  if (head.length + body.length > JOINED_BYTES) {
+    socket.cork();
+    if (head !== '') socket.write(head, 'latin1');
+    socket.write(body);
+    socket.uncork();
+    return;
+  }
+  const request = Buffer.allocUnsafe(head.length + body.length);
+  request.write(head, 0, 'latin1');
+  body.copy(request, head.length);
+  socket.write(request);
+}
+
+function uncork(socket: Socket): void {
+  socket.uncork();
+}
+
 /** Its closures are per streamed body: that is what the stream's events take. */
-export class RequestBody {
+class RequestBody implements BodyFlow {
   readonly #stream: Readable;
   readonly #socket: Socket;
   readonly #owner: BodyOwner;
@@ -35,7 +73,7 @@ export class RequestBody {
   start(): void {
     const stream = this.#stream;
     if (stream.destroyed || stream.readableEnded) {
-      this.#fail(stream.errored ?? clientAborted('it was read or destroyed before it could be sent'));
+      this.#fail(asFailure(stream.errored ?? new Error('it was read or destroyed before it could be sent')));
       return;
     }
     stream.on('data', this.#onData);
@@ -46,7 +84,6 @@ export class RequestBody {
     stream.resume();
   }
 
-  /** Leaves the stream to its owner, unread from here. */
   stop(): void {
     if (this.#stopped) return;
     this.#stopped = true;
@@ -62,7 +99,6 @@ export class RequestBody {
     }
   }
 
-  /** The socket takes more. */
   drained(): void {
     if (!this.#stopped) this.#stream.resume();
   }
@@ -125,13 +161,12 @@ export class RequestBody {
 
   readonly #onError = (error: Error): void => {
     if (this.#complete) this.stop();
-    else
-      this.#fail((error as { code?: string }).code?.startsWith('SLV_') ? error : clientAborted(error.message, error));
+    else this.#fail(asFailure(error));
   };
 
   readonly #onClose = (): void => {
     if (this.#complete) this.stop();
-    else this.#fail(clientAborted('it was closed before its end'));
+    else this.#fail(asFailure(new Error('it was closed before its end')));
   };
 }
 
@@ -162,6 +197,10 @@ function wrongLength(declared: number): TransportError {
   );
 }
 
-function clientAborted(what: string, cause?: Error): TransportError {
-  return new TransportError('SLV_CLIENT_ABORTED', `the request body was not completed: ${what}`, { cause });
+/** Errors with a code of ours pass as they are: whoever limits the body has said already what is wrong. */
+function asFailure(error: Error): Error {
+  if ((error as { code?: unknown }).code?.toString().startsWith('SLV_')) return error;
+  return new TransportError('SLV_CLIENT_ABORTED', `the request body was not completed: ${error.message}`, {
+    cause: error,
+  });
 }

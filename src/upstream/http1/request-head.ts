@@ -15,6 +15,7 @@ export function writeHead(options: DispatchOptions, authority: string): string {
   const { method, path, headers } = options;
   if (!isToken(method)) throw unwritable('method');
   if (!isTarget(path)) throw unwritable('request target');
+  checkBody(options);
   let head = `${method} ${path} HTTP/1.1\r\n`;
   let lines = 2;
   let hostGiven = false;
@@ -77,6 +78,14 @@ function framingOf(
   if (Buffer.isBuffer(body)) framing += `content-length: ${body.length}\r\n`;
   else framing += contentLength === null ? 'transfer-encoding: chunked\r\n' : `content-length: ${contentLength}\r\n`;
   return expectContinue && bodyMayBeHeld(body, contentLength) ? `${framing}expect: 100-continue\r\n` : framing;
+}
+
+/** Interceptors written for other clients may pass what only those understand. */
+function checkBody({ body, contentLength }: DispatchOptions): void {
+  if (body !== null && !Buffer.isBuffer(body) && typeof body.on !== 'function') throw unwritable('body');
+  if (contentLength !== null && !(Number.isSafeInteger(contentLength) && contentLength >= 0)) {
+    throw unwritable('content length');
+  }
 }
 
 /** Whether there is a body worth waiting with for `100 Continue`. */
