@@ -70,7 +70,10 @@ export interface Load {
 }
 
 /** wrk on the given cores. Rejects when wrk says nothing that can be read. */
-export async function wrk(url: string, options: { readonly connections: number; readonly seconds: number; readonly core: string }): Promise<Load> {
+export async function wrk(
+  url: string,
+  options: { readonly connections: number; readonly seconds: number; readonly core: string },
+): Promise<Load> {
   const { connections, seconds, core } = options;
   const args = ['-c', core, 'wrk', '-t1', `-c${connections}`, `-d${seconds}s`, '--latency', url];
   const { stdout } = await run('taskset', args);
@@ -82,7 +85,12 @@ export async function wrk(url: string, options: { readonly connections: number; 
   const socketErrors = sockets === null ? 0 : sockets.slice(1).reduce((sum, count) => sum + Number(count), 0);
   const p99 = /99%\s+([\d.]+)(us|ms|s)/.exec(stdout);
   const p99Ms = p99 === null ? 0 : Number(p99[1]) * ({ us: 0.001, ms: 1, s: 1000 }[p99[2]] ?? 1);
-  return { requests: Number(total[1]), seconds: Number(total[2]) * unit, errors: Number(errors?.[1] ?? 0) + socketErrors, p99Ms };
+  return {
+    requests: Number(total[1]),
+    seconds: Number(total[2]) * unit,
+    errors: Number(errors?.[1] ?? 0) + socketErrors,
+    p99Ms,
+  };
 }
 
 export interface Sample {

@@ -39,7 +39,9 @@ function start(core: string, command: readonly string[], cwd = ROOT): ChildProce
 
 /** What every peer forwards to: nginx where it is installed, a Node server otherwise. */
 export async function startBackend(dir: string): Promise<ChildProcess> {
-  const child = has('nginx') ? startNginx(dir, 'backend', BACKEND_CORE, nginxBackend()) : start(BACKEND_CORE, [process.execPath, 'bench/backend.ts', String(BACKEND_PORT)]);
+  const child = has('nginx')
+    ? startNginx(dir, 'backend', BACKEND_CORE, nginxBackend())
+    : start(BACKEND_CORE, [process.execPath, 'bench/backend.ts', String(BACKEND_PORT)]);
   await listening(BACKEND_PORT);
   return child;
 }
@@ -127,14 +129,32 @@ export async function startPeers(dir: string): Promise<Peer[]> {
   if (has('haproxy')) {
     const config = join(dir, 'haproxy.cfg');
     writeFileSync(config, HAPROXY(18103));
-    await add('haproxy', 18103, versionOf('haproxy', '-v', /version ([\d.]+)/), start(PROXY_CORE, ['haproxy', '-db', '-f', config]));
+    await add(
+      'haproxy',
+      18103,
+      versionOf('haproxy', '-v', /version ([\d.]+)/),
+      start(PROXY_CORE, ['haproxy', '-db', '-f', config]),
+    );
   } else process.stderr.write('haproxy is not installed: skipped\n');
-  await add('stock @fastify/http-proxy', 18104, packageVersion('@fastify/http-proxy'), start(PROXY_CORE, [process.execPath, 'bench/stock.ts', '18104', String(BACKEND_PORT)]));
-  for (const [name, port, log] of [['selvedge', 18105, null], ['selvedge + JSON log', 18106, `${dir}/selvedge.log`]] as const) {
+  await add(
+    'stock @fastify/http-proxy',
+    18104,
+    packageVersion('@fastify/http-proxy'),
+    start(PROXY_CORE, [process.execPath, 'bench/stock.ts', '18104', String(BACKEND_PORT)]),
+  );
+  for (const [name, port, log] of [
+    ['selvedge', 18105, null],
+    ['selvedge + JSON log', 18106, `${dir}/selvedge.log`],
+  ] as const) {
     const config = join(dir, `selvedge-${port}.yaml`);
     writeFileSync(config, SELVEDGE(port, log));
     const command = `exec taskset -c ${PROXY_CORE} ${process.execPath} src/main.ts run -c ${config} > ${log ?? '/dev/null'}`;
-    await add(name, port, packageVersion('..'), spawn('sh', ['-c', command], { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit'] }));
+    await add(
+      name,
+      port,
+      packageVersion('..'),
+      spawn('sh', ['-c', command], { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit'] }),
+    );
   }
   return peers;
 }

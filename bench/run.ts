@@ -7,7 +7,14 @@ import { parseArgs } from 'node:util';
 import { median, memoryMiB, type Sample, sample } from './measure.ts';
 import { type Peer, startBackend, startPeers } from './peers.ts';
 
-const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false }, rounds: { type: 'string' }, seconds: { type: 'string' }, only: { type: 'string' } } });
+const { values } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    rounds: { type: 'string' },
+    seconds: { type: 'string' },
+    only: { type: 'string' },
+  },
+});
 const rounds = Number(values.rounds ?? (values.quick ? 3 : 7));
 const seconds = Number(values.seconds ?? (values.quick ? 2 : 5));
 
@@ -30,7 +37,8 @@ try {
   report(measured, samples);
 } finally {
   for (const { child } of [...peers, { child: backend }]) {
-    if (child.exitCode === null && child.kill('SIGTERM')) await Promise.race([once(child, 'exit'), new Promise((resolve) => setTimeout(resolve, 8000))]);
+    if (child.exitCode === null && child.kill('SIGTERM'))
+      await Promise.race([once(child, 'exit'), new Promise((resolve) => setTimeout(resolve, 8000))]);
     if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
   }
   rmSync(dir, { recursive: true, force: true });
@@ -69,13 +77,24 @@ function report(measured: readonly Peer[], samples: ReadonlyMap<string, readonly
       overNginx: base === null ? null : round(own / base),
     };
   });
-  process.stdout.write('| proxy | version | CPU µs a request | × nginx | requests/s | p99 ms | RSS MiB (own) |\n|---|---|---|---|---|---|---|\n');
+  process.stdout.write(
+    '| proxy | version | CPU µs a request | × nginx | requests/s | p99 ms | RSS MiB (own) |\n|---|---|---|---|---|---|---|\n',
+  );
   for (const row of table) {
     process.stdout.write(
       `| ${row.name} | ${row.version} | ${row.cpuMicros} | ${row.overNginx ?? '-'} | ${row.requestsPerSecond} | ${row.p99Ms} | ${row.rssMiB} (${row.ownMiB}) |\n`,
     );
   }
-  const result = { at: new Date().toISOString(), node: process.version, cpu: cpus()[0]?.model, rounds, seconds, connections: 32, bodyBytes: 1024, table };
+  const result = {
+    at: new Date().toISOString(),
+    node: process.version,
+    cpu: cpus()[0]?.model,
+    rounds,
+    seconds,
+    connections: 32,
+    bodyBytes: 1024,
+    table,
+  };
   writeFileSync(new URL('./results.json', import.meta.url), `${JSON.stringify(result, null, 2)}\n`);
 }
 

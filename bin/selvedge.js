@@ -14,8 +14,13 @@ const here = dirname(fileURLToPath(import.meta.url));
 /** Set for the process that was started in place of this one, so that it never does so again. */
 const MARK = 'SELVEDGE_NODE';
 
+/** Nobody presses Ctrl-C twice in this many milliseconds. */
+const SAME_INTERRUPT_MS = 200;
+
 // TypeScript configs and plugins need a Node that strips types by itself: 22.18, 24 and later.
 const pinned = process.features.typescript || process.env[MARK] ? null : pinnedNode();
+if (process.env.npm_lifecycle_event !== undefined) interruptOnce();
+if (process.env.npm_command === 'exec') endWithShell();
 if (pinned === null) {
   delete process.env[MARK];
   await start();
@@ -57,6 +62,31 @@ function replaceProcess(node) {
   child.on('exit', (code, signal) => {
     process.exit(signal === null ? code : 128 + constants.signals[signal]);
   });
+}
+
+/** npm passes on a Ctrl-C that the terminal has delivered to us already; taken for a second one, it would end a drain at once. */
+function interruptOnce() {
+  const { emit } = process;
+  let last = Number.NEGATIVE_INFINITY;
+  process.emit = (event, ...args) => {
+    if (event === 'SIGINT') {
+      const now = performance.now();
+      if (now - last < SAME_INTERRUPT_MS) return true;
+      last = now;
+    }
+    return emit.call(process, event, ...args);
+  };
+}
+
+/** `npx` passes SIGTERM to its shell, and the shell dies of it without telling anyone: seen here by getting another parent. */
+function endWithShell() {
+  const shell = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === shell) return;
+    clearInterval(watch);
+    process.kill(process.pid, 'SIGTERM');
+  }, 250);
+  watch.unref();
 }
 
 async function start() {

@@ -44,7 +44,12 @@ export const CODES = {
   SLV_UPSTREAM_TLS: define(502, 'The TLS connection to the service failed', 'tls_protocol_error', 14),
   SLV_UPSTREAM_RESET: define(502, 'The service closed the connection', 'connection_terminated', 14),
   SLV_UPSTREAM_INVALID: define(502, 'The service sent a malformed response', 'http_protocol_error', 14),
-  SLV_UPSTREAM_HEADERS_TOO_LARGE: define(502, 'The service sent too large a response head', 'http_response_header_section_size', 14),
+  SLV_UPSTREAM_HEADERS_TOO_LARGE: define(
+    502,
+    'The service sent too large a response head',
+    'http_response_header_section_size',
+    14,
+  ),
   SLV_UPSTREAM_INCOMPLETE: define(502, 'The service broke off its response', 'http_response_incomplete', 14),
   SLV_NO_ENDPOINT: define(503, 'No endpoint of the service is available', 'destination_unavailable', 14),
   SLV_POOL_FULL: define(503, 'The service has no connection to spare', 'connection_limit_reached', 14),

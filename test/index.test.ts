@@ -1,7 +1,16 @@
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { ConfigError, type ConfigInput, createSelvedge, defineConfig, formatProblem, RoleError, type Selvedge, type SelvedgeOptions } from '../src/index.ts';
+import {
+  ConfigError,
+  type ConfigInput,
+  createSelvedge,
+  defineConfig,
+  formatProblem,
+  RoleError,
+  type Selvedge,
+  type SelvedgeOptions,
+} from '../src/index.ts';
 import { closedPort, eventually, httpUpstream, RawClient } from './e2e/support/sockets.ts';
 
 const HANDSHAKE =
@@ -72,11 +81,16 @@ t.test('several run side by side in one process', async (t) => {
 });
 
 t.test('a config with errors does not start, and the error carries all of them', async (t) => {
-  const config = shop({ routes: [{ name: 'a', to: [{ service: 'ordrs' }] }, { name: 'b', to: [{ service: 'nobody' }] }] } as Partial<ConfigInput>);
+  const config = shop({
+    routes: [
+      { name: 'a', to: [{ service: 'ordrs' }] },
+      { name: 'b', to: [{ service: 'nobody' }] },
+    ],
+  } as Partial<ConfigInput>);
   const selvedge = await create(t, { config });
   const error = (await selvedge.start().catch((error) => error)) as ConfigError;
   t.type(error, ConfigError);
-  t.match(error.problems.map(formatProblem).join('\n'), /"ordrs"[^]*"nobody"/);
+  t.match(error.problems.map(formatProblem).join('\n'), /"ordrs"[\s\S]*"nobody"/);
   t.equal(error.message, error.problems.map(formatProblem).join('\n'));
   t.equal(selvedge.status.state, 'stopped');
 });
@@ -98,7 +112,10 @@ t.test('a taken port stops the start, and what was bound already is let go', asy
     shop({ gateways: { edge: { listeners: [listener('free', free)] } }, admin: { host: '127.0.0.1', port: taken } }),
   ]) {
     const selvedge = await create(t, { config });
-    await t.rejects(selvedge.start(), { name: 'ConfigError', message: /cannot listen on 127\.0\.0\.1:\d+: the port is taken/ });
+    await t.rejects(selvedge.start(), {
+      name: 'ConfigError',
+      message: /cannot listen on 127\.0\.0\.1:\d+: the port is taken/,
+    });
     const again = createServer();
     await new Promise<void>((resolve, reject) => again.once('error', reject).listen(free, '127.0.0.1', resolve));
     await new Promise((resolve) => again.close(resolve));
@@ -122,7 +139,10 @@ t.test('runs the roles that it is told, and says which ones there are when there
   t.same(await keys({ gateways: ['edge'] }), ['gateway/edge/http']);
   t.same(await keys({ internal: ['orders'] }), ['inbound/orders']);
   const refused = async (roles: SelvedgeOptions['roles']) => (await create(t, { config, roles })).start();
-  await t.rejects(refused({ gateways: ['egde'] }), { name: 'RoleError', message: 'no gateway "egde" (did you mean "edge"?)' });
+  await t.rejects(refused({ gateways: ['egde'] }), {
+    name: 'RoleError',
+    message: 'no gateway "egde" (did you mean "edge"?)',
+  });
   await t.rejects(refused({ gateways: ['public'] }), { message: 'no gateway "public" (there are: edge)' });
   await t.rejects(refused({ internal: ['plain'] }), { message: /service "plain" has no hop/ });
   t.type(await refused({ gateways: ['x'], internal: ['y'] }).catch((error) => error), RoleError);
@@ -131,6 +151,7 @@ t.test('runs the roles that it is told, and says which ones there are when there
 
 t.test('environment variables come from `env`', async (t) => {
   const selvedge = await create(t, {
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: the config fills it in
     config: shop({ routes: [{ name: 'all', respond: { status: 200, body: 'hello ${WHO}' } }] }),
     env: { WHO: 'world' },
   });
@@ -153,7 +174,7 @@ t.test('close lets a request in flight end, and accepts nothing meanwhile', asyn
   waiting[0]();
   const received = await kept.closed();
   await closing;
-  t.match(received, /^HTTP\/1\.1 200 OK\r\n[^]*connection: close\r\n[^]*slow answer$/i);
+  t.match(received, /^HTTP\/1\.1 200 OK\r\n[\s\S]*connection: close\r\n[\s\S]*slow answer$/i);
   t.equal(kept.ended, 'end', 'and the connection ends in good order');
   t.equal(selvedge.status.inFlight, 0);
 });
@@ -175,7 +196,12 @@ t.test('close cuts what does not end in time, upgraded connections included', as
 });
 
 t.test('in the grace time readiness fails while requests are served; asking again without one ends it', async (t) => {
-  const selvedge = await create(t, { config: shop({ admin: { host: '127.0.0.1', port: 0 }, drain: { grace: '1h', timeout: '1s' } } as Partial<ConfigInput>) });
+  const selvedge = await create(t, {
+    config: shop({
+      admin: { host: '127.0.0.1', port: 0 },
+      drain: { grace: '1h', timeout: '1s' },
+    } as Partial<ConfigInput>),
+  });
   await selvedge.start();
   const ready = `http://127.0.0.1:${selvedge.adminAddress()!.port}/readyz`;
   t.equal((await fetch(ready)).status, 200);

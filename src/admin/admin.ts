@@ -28,7 +28,12 @@ const PAGES: Readonly<Record<string, string>> = {
 };
 
 /** Listens on an address of its own. Rejects with the system's error when it cannot. */
-export async function openAdmin(admin: Admin, runtime: Inspected, registry: Registry, version: string): Promise<AdminServer> {
+export async function openAdmin(
+  admin: Admin,
+  runtime: Inspected,
+  registry: Registry,
+  version: string,
+): Promise<AdminServer> {
   const app = buildAdmin(admin, runtime, registry, version);
   try {
     await app.listen({ host: admin.host, port: admin.port });
@@ -55,7 +60,11 @@ export function buildAdmin(admin: Admin, runtime: Inspected, registry: Registry,
     const [path] = request.url.split('?', 1);
     const known = Object.hasOwn(PAGES, path);
     if (known) reply.header('allow', 'GET, HEAD');
-    return sendProblem(reply, known ? 405 : 404, known ? 'Only GET is answered here' : 'There is no such page; / lists them');
+    return sendProblem(
+      reply,
+      known ? 405 : 404,
+      known ? 'Only GET is answered here' : 'There is no such page; / lists them',
+    );
   });
 
   app.get('/', async () => ({ selvedge: version, pages: PAGES }));
@@ -104,12 +113,16 @@ function endpointsOf({ name, endpoints }: ReturnType<typeof describeServices>[nu
 }
 
 function answerProblem(reply: FastifyReply, error: Error): FastifyReply {
-  if (error instanceof SelvedgeError) return sendProblem(reply, error.statusCode, error.facts.detail ?? error.message, error.code);
+  if (error instanceof SelvedgeError)
+    return sendProblem(reply, error.statusCode, error.facts.detail ?? error.message, error.code);
   const status = (error as { readonly statusCode?: number }).statusCode ?? 500;
   return sendProblem(reply, status, error.message);
 }
 
 /** RFC 9457. */
 function sendProblem(reply: FastifyReply, status: number, detail: string, code?: string): FastifyReply {
-  return reply.code(status).header('content-type', 'application/problem+json').send(JSON.stringify({ status, detail, code }));
+  return reply
+    .code(status)
+    .header('content-type', 'application/problem+json')
+    .send(JSON.stringify({ status, detail, code }));
 }

@@ -6,7 +6,11 @@ import { isIP } from 'node:net';
  * address that the connection came in on, or the name that `admin.host` gives. A rebound name is none of these, and a page
  * cannot choose the Host that its browser sends.
  */
-export function namesThisHost(header: string | undefined, configuredHost: string, localAddress: string | undefined): boolean {
+export function namesThisHost(
+  header: string | undefined,
+  configuredHost: string,
+  localAddress: string | undefined,
+): boolean {
   const host = hostOf(header);
   if (host === null) return false;
   if (host === 'localhost' || host.endsWith('.localhost') || host === configuredHost.toLowerCase()) return true;

@@ -23,11 +23,15 @@ Exit codes: 0 stopped by a signal, 2 wrong usage, 3 could not start.`,
   },
   async run({ values, positionals }, io) {
     const [listen, url, extra] = positionals;
-    if (listen === undefined || url === undefined) throw new UsageError('proxy needs an address and a URL: selvedge proxy :8080 http://localhost:3000');
+    if (listen === undefined || url === undefined)
+      throw new UsageError('proxy needs an address and a URL: selvedge proxy :8080 http://localhost:3000');
     if (extra !== undefined) throw new UsageError(`proxy takes no third argument "${extra}"`);
     const admin = values.admin === undefined ? null : portOf(String(values.admin));
     const { serve } = await import('./serve.ts');
-    return serve({ config: proxyConfig(parseListen(listen), parseUpstream(url), values['rewrite-host'] === true, admin) }, io);
+    return serve(
+      { config: proxyConfig(parseListen(listen), parseUpstream(url), values['rewrite-host'] === true, admin) },
+      io,
+    );
   },
 };
 
@@ -55,7 +59,12 @@ export function parseUpstream(written: string): URL {
 }
 
 /** What the one line means, written as a config. */
-export function proxyConfig(listen: Listen, upstream: URL, rewriteHost: boolean, adminPort: number | null): ConfigInput {
+export function proxyConfig(
+  listen: Listen,
+  upstream: URL,
+  rewriteHost: boolean,
+  adminPort: number | null,
+): ConfigInput {
   const secure = upstream.protocol === 'https:';
   const prefix = upstream.pathname.replace(/\/+$/, '');
   const rewrite = { ...(prefix === '' ? {} : { prefix }), ...(rewriteHost ? { host: upstream.host } : {}) };
@@ -69,7 +78,9 @@ export function proxyConfig(listen: Listen, upstream: URL, rewriteHost: boolean,
         ...(secure ? { tls: true } : {}),
       },
     },
-    routes: [{ name: 'everything', to: [{ service: 'upstream' }], ...(Object.keys(rewrite).length > 0 ? { rewrite } : {}) }],
+    routes: [
+      { name: 'everything', to: [{ service: 'upstream' }], ...(Object.keys(rewrite).length > 0 ? { rewrite } : {}) },
+    ],
   };
 }
 

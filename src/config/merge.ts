@@ -29,6 +29,8 @@ export function merge(trees: readonly Tree[]): Merged {
   const entries = new Map<string, Entry>();
   for (const document of documents) {
     for (const [key, entry] of document.entries) {
+      // Where editors find the schema.
+      if (key === '$schema') continue;
       const before = entries.get(key);
       entries.set(
         key,

@@ -1,12 +1,6 @@
 // The north-south role: what a gateway of the config listens on, and the chain that every one of its requests begins with.
-import type { Config } from '../config/model.ts';
+import type { Config, PluginUse } from '../config/model.ts';
 import type { ListenerSpec } from '../runtime/listener-spec.ts';
-
-/** One link of a default chain. */
-export interface DefaultPlugin {
-  readonly name: string;
-  readonly options: Readonly<Record<string, unknown>>;
-}
 
 /** Empty when the config has no gateway of that name. */
 export function gatewayListeners(config: Config, name: string): readonly ListenerSpec[] {
@@ -28,8 +22,8 @@ export function gatewayListeners(config: Config, name: string): readonly Listene
 }
 
 /** Before the gateway's own list. Load shedding and tracing join here when they exist. */
-export function defaultEdgePlugins({ accessLog, metrics }: Config): readonly DefaultPlugin[] {
-  const chain: DefaultPlugin[] = [
+export function defaultEdgePlugins({ accessLog, metrics }: Config): readonly Pick<PluginUse, 'name' | 'options'>[] {
+  const chain: Pick<PluginUse, 'name' | 'options'>[] = [
     { name: 'request-id', options: { trust: false } },
     { name: 'metrics', options: { ...metrics } },
   ];

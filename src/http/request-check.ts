@@ -1,7 +1,13 @@
 // What the parser lets through and a proxy must not: checked on every request head before anything reads it.
 import type { IncomingMessage } from 'node:http';
-import type { Limits } from '../config/model.ts';
 import type { Code } from '../errors.ts';
+
+/** Of the listener's limits; Infinity where one is off. */
+export interface HeadLimits {
+  readonly headerCount: number;
+  /** Of the request target, as received. */
+  readonly urlBytes: number;
+}
 
 /** RFC 9110 section 8.6; at most 19 digits, past that no number of bytes is meant. */
 const CONTENT_LENGTH = /^\d{1,19}$/;
@@ -14,7 +20,7 @@ const CONTENT_LENGTH = /^\d{1,19}$/;
  * Node's parser (llhttp 9) refuses by itself, measured on 20.20 and 26.10: folded lines, bare LF and CR, space before the colon, controls in
  * names, values and target, malformed chunks and most malformed framing. The tests hold it to that.
  */
-export function checkRequest(req: IncomingMessage, limits: Limits): Code | null {
+export function checkRequest(req: IncomingMessage, limits: HeadLimits): Code | null {
   const { rawHeaders, httpVersionMajor: major, httpVersionMinor: minor } = req;
   if (major !== 1 || minor > 1) return 'SLV_BAD_REQUEST';
   if ((req.url as string).length > limits.urlBytes) return 'SLV_URL_TOO_LONG';

@@ -1,6 +1,5 @@
 // The east-west role: what the hop of a service listens on, and the chain that every request through it begins with.
-import type { Config, Limits } from '../config/model.ts';
-import type { DefaultPlugin } from '../gateway/gateway.ts';
+import type { Config, Limits, PluginUse } from '../config/model.ts';
 import type { ListenerSpec } from '../runtime/listener-spec.ts';
 
 /**
@@ -71,8 +70,8 @@ export function hopListeners(config: Config, service: string): readonly Listener
 export function defaultHopPlugins(
   { accessLog, metrics }: Config,
   _side: 'inbound' | 'outbound',
-): readonly DefaultPlugin[] {
-  const chain: DefaultPlugin[] = [
+): readonly Pick<PluginUse, 'name' | 'options'>[] {
+  const chain: Pick<PluginUse, 'name' | 'options'>[] = [
     { name: 'request-id', options: { trust: true } },
     { name: 'metrics', options: { ...metrics } },
   ];

@@ -29,7 +29,12 @@ export class BodyWatch extends WheelEntry {
     this.#fail = fail;
   }
 
-  static start(exchange: RequestExchange, wheel: TimerWheel, byteLimit: number, fail: (error: SelvedgeError) => void): BodyWatch {
+  static start(
+    exchange: RequestExchange,
+    wheel: TimerWheel,
+    byteLimit: number,
+    fail: (error: SelvedgeError) => void,
+  ): BodyWatch {
     const watch = new BodyWatch(exchange, wheel, fail);
     const req = exchange.req as MeteredRequest;
     if (byteLimit !== Number.POSITIVE_INFINITY) {

@@ -186,7 +186,12 @@ function identityHeadersOf(plugins: readonly LoadedPlugin[]): readonly string[] 
 }
 
 /** Last preParsing hook: remembers the body if a plugin replaced it. */
-function keepPayload(request: FastifyRequest, _reply: FastifyReply, payload: unknown, done: (error: null, payload: never) => void): void {
+function keepPayload(
+  request: FastifyRequest,
+  _reply: FastifyReply,
+  payload: unknown,
+  done: (error: null, payload: never) => void,
+): void {
   if (payload !== request.raw) exchangeOf(request).payload = payload as RequestExchange['payload'];
   done(null, payload as never);
 }
@@ -206,7 +211,15 @@ function answerError(error: unknown, request: FastifyRequest, reply: FastifyRepl
   exchange.answeringError = true;
   const problem = asSelvedgeError(error, exchange.plugin);
   if (problem.statusCode >= 500 && (problem.code === 'SLV_PLUGIN_FAILED' || problem.code === 'SLV_INTERNAL')) {
-    logger.error({ err: problem.facts.cause ?? problem, plugin: exchange.plugin, requestId: exchange.id, route: exchange.route?.name }, problem.message);
+    logger.error(
+      {
+        err: problem.facts.cause ?? problem,
+        plugin: exchange.plugin,
+        requestId: exchange.id,
+        route: exchange.route?.name,
+      },
+      problem.message,
+    );
   }
   sendProblem(reply, exchange, problem);
 }
@@ -224,7 +237,11 @@ interface Attribution {
  */
 function attributeHooks(app: FastifyInstance, logger: Logger): Attribution {
   const blame: Attribution = { current: null, replacesBodies: false };
-  const addHook = app.addHook as unknown as (this: unknown, name: string, hook: (...args: unknown[]) => unknown) => unknown;
+  const addHook = app.addHook as unknown as (
+    this: unknown,
+    name: string,
+    hook: (...args: unknown[]) => unknown,
+  ) => unknown;
   const attributed = function attributed(this: unknown, name: string, hook: (...args: unknown[]) => unknown): unknown {
     const plugin = blame.current;
     if (name === 'preParsing') blame.replacesBodies = true;
@@ -243,9 +260,16 @@ type AnyHook = (this: unknown, ...args: unknown[]) => unknown;
  * which tells the client the message.
  */
 function namedSend(plugin: string, hook: AnyHook, logger: Logger): AnyHook {
-  const failed = (error: unknown): void => logger.error({ err: error, plugin }, 'onSend failed while an error was answered');
+  const failed = (error: unknown): void =>
+    logger.error({ err: error, plugin }, 'onSend failed while an error was answered');
   if (hook.length >= 4) {
-    return function attributedSend(this: unknown, request: unknown, reply: unknown, payload: unknown, done: unknown): unknown {
+    return function attributedSend(
+      this: unknown,
+      request: unknown,
+      reply: unknown,
+      payload: unknown,
+      done: unknown,
+    ): unknown {
       const exchange = exchangeOf(request as FastifyRequest);
       exchange.plugin = plugin;
       if (!exchange.answeringError) return hook.call(this, request, reply, payload, done);
@@ -262,7 +286,12 @@ function namedSend(plugin: string, hook: AnyHook, logger: Logger): AnyHook {
       return undefined;
     };
   }
-  return async function attributedSend(this: unknown, request: unknown, reply: unknown, payload: unknown): Promise<unknown> {
+  return async function attributedSend(
+    this: unknown,
+    request: unknown,
+    reply: unknown,
+    payload: unknown,
+  ): Promise<unknown> {
     const exchange = exchangeOf(request as FastifyRequest);
     exchange.plugin = plugin;
     if (!exchange.answeringError) return hook.call(this, request, reply, payload);
@@ -278,7 +307,13 @@ function namedSend(plugin: string, hook: AnyHook, logger: Logger): AnyHook {
 /** Same arity as the hook: Fastify tells callback hooks from promise ones by it. */
 function named(plugin: string, hook: (...args: unknown[]) => unknown): (...args: unknown[]) => unknown {
   if (hook.length >= 4) {
-    return function attributedHook(this: unknown, request: unknown, reply: unknown, payload: unknown, done: unknown): unknown {
+    return function attributedHook(
+      this: unknown,
+      request: unknown,
+      reply: unknown,
+      payload: unknown,
+      done: unknown,
+    ): unknown {
       exchangeOf(request as FastifyRequest).plugin = plugin;
       return hook.call(this, request, reply, payload, done);
     };

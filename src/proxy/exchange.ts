@@ -78,7 +78,14 @@ export class RequestExchange implements Exchange {
   ended = false;
   aborted = false;
 
-  constructor(connection: Connection, req: IncomingMessage, res: ServerResponse, id: string, now: number, onEnd: (exchange: RequestExchange) => void) {
+  constructor(
+    connection: Connection,
+    req: IncomingMessage,
+    res: ServerResponse,
+    id: string,
+    now: number,
+    onEnd: (exchange: RequestExchange) => void,
+  ) {
     const spec = connection.listener;
     this.connection = connection;
     this.req = req;

@@ -12,7 +12,7 @@ import type { Service } from '../upstream/service.ts';
 import { BodyWatch } from './body-watch.ts';
 import type { RequestExchange } from './exchange.ts';
 import { sendInformational } from './informational.ts';
-import { lingerAfter } from './linger.ts';
+import { cutRest, releaseBody } from './linger.ts';
 import { asSelvedgeError } from './problem.ts';
 import { upstreamHeaders } from './request-headers.ts';
 import { copyResponseHeaders, passingTrailers, type ResponseHead } from './response-headers.ts';
@@ -31,6 +31,7 @@ export function forward(exchange: RequestExchange, request: FastifyRequest, repl
     new Forwarding(exchange, reply, target, backend).start(request);
     return;
   }
+  releaseBody(exchange, reply);
   if (target.route.responseHeaders !== null) applyToReply(target.route.responseHeaders, reply);
   if (action.kind === 'redirect') {
     reply.code(action.redirect.status).header('location', redirectLocation(action.redirect, redirectSource(exchange)));
@@ -73,7 +74,15 @@ function byWeight(target: RouteTarget): TargetBackend {
 /** Where the route itself does not lead: with the route's changes, and no backend's. */
 function sideDoor({ route }: RouteTarget, name: string, subset: string | null, service: Service | null): TargetBackend {
   return {
-    config: { service: name, subset, weight: 1, rewrite: null, requestHeaders: null, responseHeaders: null, at: route.at },
+    config: {
+      service: name,
+      subset,
+      weight: 1,
+      rewrite: null,
+      requestHeaders: null,
+      responseHeaders: null,
+      at: route.at,
+    },
     weight: 1,
     service,
     requestHeaders: route.requestHeaders === null ? [] : [route.requestHeaders],
@@ -113,7 +122,10 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     exchange.service = config.service;
     exchange.subset = config.subset;
     if (service === null) {
-      throw new SelvedgeError('SLV_BACKEND_INVALID', `route "${target.route.name}" names service "${config.service}", which does not exist`);
+      throw new SelvedgeError(
+        'SLV_BACKEND_INVALID',
+        `route "${target.route.name}" names service "${config.service}", which does not exist`,
+      );
     }
     this.exchange = exchange;
     this.reply = reply;
@@ -215,6 +227,7 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
       this.#phase = 'over';
       this.#stopUpload();
       (this.#body as UpstreamBody).finish(lines);
+      cutRest(this.exchange);
     } else if (this.#phase === 'deciding') {
       this.#stopUpload();
       this.#writeHead(controller);
@@ -246,7 +259,13 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     const { exchange } = this;
     exchange.controller = null;
     this.#phase = 'over';
-    openTunnel(exchange, this.reply, { status, headers, socket, head: head ?? null }, this.backend.responseHeaders, this.timeouts.idleMs);
+    openTunnel(
+      exchange,
+      this.reply,
+      { status, headers, socket, head: head ?? null },
+      this.backend.responseHeaders,
+      this.timeouts.idleMs,
+    );
   }
 
   /** After the read that brought the head: what has not ended by now is a stream. */
@@ -262,7 +281,7 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     reply.code(this.#status);
     copyResponseHeaders(reply, controller, this.#headers, this.#rawOnly, this.#head);
     for (const changes of this.backend.responseHeaders) applyToReply(changes as HeaderChanges, reply);
-    if (exchange.hasBody && !exchange.req.complete && this.#phase !== 'streaming') lingerAfter(exchange, reply);
+    if (this.#phase !== 'streaming') releaseBody(exchange, reply);
   }
 
   #startStream(controller: DispatchController): void {
@@ -299,7 +318,6 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
       (this.#body as UpstreamBody).breakOff(error);
       return;
     }
-    if (exchange.hasBody && !exchange.req.complete) lingerAfter(exchange, reply);
     reply.send(error);
   }
 }
@@ -318,7 +336,8 @@ function tooLarge(limit: number): SelvedgeError {
 function asUpstreamError(error: Error): SelvedgeError {
   if (error instanceof SelvedgeError) return error;
   const { code } = error as { code?: unknown };
-  if (typeof code === 'string' && code in CODES) return new SelvedgeError(code as Code, error.message, { cause: error });
+  if (typeof code === 'string' && code in CODES)
+    return new SelvedgeError(code as Code, error.message, { cause: error });
   return asSelvedgeError(error, 'upstream');
 }
 

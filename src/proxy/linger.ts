@@ -2,15 +2,42 @@
 import type { FastifyReply } from 'fastify';
 import type { RequestExchange } from './exchange.ts';
 
+/** A body this small is read to its end and thrown away, and the connection goes on. */
+const SMALL_BODY_BYTES = 65_536;
 /** How long and how much a client may go on sending after its answer; past either the connection is cut. */
 const LINGER_MS = 2_000;
 const LINGER_BYTES = 1_048_576;
 
 /**
+ * For an answer that does not wait for the request's body: decides what becomes of the rest of it.
+ * A client that waits for `100 Continue` may never send it, so nothing can be read behind it (RFC 9110 section 10.1.1).
+ */
+export function releaseBody(exchange: RequestExchange, reply: FastifyReply): void {
+  const { req, contentLength, expectContinue } = exchange;
+  if (!exchange.hasBody || req.complete) return;
+  if (expectContinue || contentLength === null || contentLength > SMALL_BODY_BYTES) lingerAfter(exchange, reply);
+  else endWithin(exchange, exchange.connection.listener.limits.bodyIdleTimeoutMs || LINGER_MS);
+}
+
+/** The answer is out, and its head did not say that the connection closes: what is still being uploaded then gets a moment to end. */
+export function cutRest(exchange: RequestExchange): void {
+  if (exchange.hasBody && !exchange.req.complete) endWithin(exchange, LINGER_MS);
+}
+
+function endWithin({ req }: RequestExchange, limitMs: number): void {
+  const { socket } = req;
+  const timer = setTimeout(() => {
+    if (!req.complete) socket.destroy();
+  }, limitMs);
+  timer.unref();
+  req.once('close', () => clearTimeout(timer));
+}
+
+/**
  * Closing a socket with unread data makes the kernel send a reset, which can destroy an answer still on its way.
  * So the sending side closes after the answer, and the rest of the upload is read and thrown away, within bounds.
  */
-export function lingerAfter(exchange: RequestExchange, reply: FastifyReply): void {
+function lingerAfter(exchange: RequestExchange, reply: FastifyReply): void {
   const { req, res } = exchange;
   reply.header('connection', 'close');
   const { socket } = req;

@@ -2,6 +2,7 @@
 import type { FastifyReply } from 'fastify';
 import { CODES, SelvedgeError } from '../errors.ts';
 import type { RequestExchange } from './exchange.ts';
+import { releaseBody } from './linger.ts';
 
 /** The name of this proxy in `Proxy-Status` and `Via`. */
 export const PROXY_NAME = 'selvedge';
@@ -42,6 +43,7 @@ function isSelvedgeError(error: unknown): error is SelvedgeError {
 export function sendProblem(reply: FastifyReply, exchange: RequestExchange, error: SelvedgeError): void {
   const { code, facts, statusCode } = error;
   exchange.reason = error.reason;
+  releaseBody(exchange, reply);
   const definition = CODES[code];
   if (facts.headers !== undefined) reply.headers(facts.headers);
   if (facts.retryAfter !== undefined) reply.header('retry-after', String(facts.retryAfter));

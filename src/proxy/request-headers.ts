@@ -1,5 +1,5 @@
 // The header lines that go upstream: the client's without hop-by-hop fields, the gateway's forwarding fields, one Host.
-import { HOP_BY_HOP, connectionTokens } from '../http/hop-by-hop.ts';
+import { connectionTokens, HOP_BY_HOP } from '../http/hop-by-hop.ts';
 import type { RequestExchange } from './exchange.ts';
 import { PROXY_NAME } from './problem.ts';
 
@@ -42,7 +42,8 @@ export function sanitiseHeaders(exchange: RequestExchange): void {
 
 /** Flat list, name and value in turn, without framing: see DispatchOptions.headers. */
 export function upstreamHeaders(exchange: RequestExchange, headers: Headers, host: string): string[] {
-  const out: string[] = ['host', host];
+  // An HTTP/1.0 request may have none; the transport then names the endpoint.
+  const out: string[] = host === '' ? [] : ['host', host];
   for (const name in headers) {
     if (OWN.has(name)) continue;
     const value = headers[name];
@@ -51,7 +52,8 @@ export function upstreamHeaders(exchange: RequestExchange, headers: Headers, hos
     else if (Array.isArray(value)) for (const item of value) out.push(name, item);
     else out.push(name, String(value));
   }
-  if (headers.te !== undefined && /(?:^|,)\s*trailers\s*(?:,|;|$)/i.test(String(headers.te))) out.push('te', 'trailers');
+  if (headers.te !== undefined && /(?:^|,)\s*trailers\s*(?:,|;|$)/i.test(String(headers.te)))
+    out.push('te', 'trailers');
   pushForwarding(exchange, headers, out);
   return out;
 }

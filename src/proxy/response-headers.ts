@@ -1,7 +1,7 @@
 // The upstream's header lines onto the reply: without hop-by-hop fields, repeated ones kept as a list.
 import type { FastifyReply } from 'fastify';
 import type { DispatchController, ResponseHeaders } from '../dispatch.ts';
-import { FORBIDDEN_TRAILERS, HOP_BY_HOP, connectionTokens } from '../http/hop-by-hop.ts';
+import { connectionTokens, FORBIDDEN_TRAILERS, HOP_BY_HOP } from '../http/hop-by-hop.ts';
 
 /** What the forwarder itself wants to know of the response head. */
 export interface ResponseHead {

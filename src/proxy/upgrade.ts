@@ -1,12 +1,13 @@
 // A request that left HTTP (101): the two sockets joined raw, with backpressure both ways, until either side ends.
-import type { Duplex } from 'node:stream';
+
 import { STATUS_CODES } from 'node:http';
+import type { Duplex } from 'node:stream';
 import type { FastifyReply } from 'fastify';
 import type { HeaderChanges } from '../config/model.ts';
 import type { ResponseHeaders } from '../dispatch.ts';
 import { SelvedgeError } from '../errors.ts';
 import { applyToReply } from '../http/header-changes.ts';
-import { HOP_BY_HOP, connectionTokens } from '../http/hop-by-hop.ts';
+import { connectionTokens, HOP_BY_HOP } from '../http/hop-by-hop.ts';
 import type { RequestExchange } from './exchange.ts';
 
 export interface UpgradedUpstream {

@@ -52,7 +52,11 @@ export class AdminSlot {
         },
       };
     } catch (error) {
-      return { ...NOTHING, problems: [adminProblem(next, error as Error)], abandon: () => (makesRoom ? this.#reopen() : NOTHING.abandon()) };
+      return {
+        ...NOTHING,
+        problems: [adminProblem(next, error as Error)],
+        abandon: () => (makesRoom ? this.#reopen() : NOTHING.abandon()),
+      };
     }
   }
 
@@ -73,6 +77,12 @@ export class AdminSlot {
 }
 
 function adminProblem({ host, port }: Admin, error: NodeJS.ErrnoException): Problem {
-  const why = error.code === 'EADDRINUSE' ? 'the port is taken; set admin.port (0: any free one) or admin: false' : error.message;
-  return { severity: 'error', place: null, path: 'admin.port', message: `cannot listen on ${formatHostPort(host, port)}: ${why}` };
+  const why =
+    error.code === 'EADDRINUSE' ? 'the port is taken; set admin.port (0: any free one) or admin: false' : error.message;
+  return {
+    severity: 'error',
+    place: null,
+    path: 'admin.port',
+    message: `cannot listen on ${formatHostPort(host, port)}: ${why}`,
+  };
 }

@@ -25,7 +25,7 @@ export class OpenConnection implements Connection {
   readonly socket: Socket;
   /** The response to the newest request; null before the first. */
   response: ServerResponse | null = null;
-  /** A refusal is on its way or waits for its turn: nothing more is read as a request. */
+  /** A refusal is on its way or waits for its turn. */
   refused = false;
   readonly #origin: Origin;
   readonly #served: ServedCertificate | null;
@@ -55,6 +55,11 @@ export class OpenConnection implements Connection {
   /** A response is not over yet. */
   get busy(): boolean {
     return this.response !== null && !this.response.closed && !this.response.writableFinished;
+  }
+
+  /** What still comes is no request (RFC 9112 section 9.6): acting on it would be acting without an answer. */
+  get closing(): boolean {
+    return this.refused || (this.busy && this.response?.shouldKeepAlive === false);
   }
 
   /**

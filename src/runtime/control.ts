@@ -6,6 +6,7 @@ import type { OpenAdmin } from './admin-slot.ts';
 import { ConfigError, RoleError } from './config-error.ts';
 import { Installation, type InstallationOptions } from './installation.ts';
 import { certificateFiles } from './listener-set.ts';
+import { OneAtATime } from './one-at-a-time.ts';
 import { unknownRoles } from './roles.ts';
 import { type RuntimeMetrics, registerRuntimeMetrics } from './runtime-metrics.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -52,6 +53,7 @@ export class Runtime {
   readonly #installation: Installation;
   readonly #metrics: RuntimeMetrics;
   readonly #files: FileWatch | null;
+  readonly #reloads = new OneAtATime((reason) => this.#reload(reason));
   /** Every file of the config in force, and of those refused since. */
   #watched: readonly string[] = [];
   #state: RuntimeState = 'idle';
@@ -59,8 +61,6 @@ export class Runtime {
   #loadedAt: Date | null = null;
   #lastRejected: Rejection | null = null;
   #starting: Promise<void> | null = null;
-  #current: Promise<ReloadOutcome> | null = null;
-  #next: Promise<ReloadOutcome> | null = null;
   #closing: Promise<void> | null = null;
   #endGrace: () => void = () => {};
 
@@ -129,14 +129,7 @@ export class Runtime {
    * One reload runs at a time; whoever asks meanwhile shares the one after it.
    */
   reload(reason: string): Promise<ReloadOutcome> {
-    if (this.#current === null) return this.#begin(reason);
-    this.#next ??= this.#current
-      .catch(() => undefined)
-      .then(() => {
-        this.#next = null;
-        return this.#begin(reason);
-      });
-    return this.#next;
+    return this.#reloads.run(reason);
   }
 
   /**
@@ -159,14 +152,6 @@ export class Runtime {
       await this.#stop();
       throw error;
     }
-  }
-
-  #begin(reason: string): Promise<ReloadOutcome> {
-    const run = this.#reload(reason).finally(() => {
-      this.#current = null;
-    });
-    this.#current = run;
-    return run;
   }
 
   async #reload(reason: string): Promise<ReloadOutcome> {
@@ -205,7 +190,8 @@ export class Runtime {
   async #install({ config, problems, provenance }: Loaded): ReturnType<Installation['install']> {
     if (config === null || hasErrors(problems)) return { applied: false, problems };
     const unknown = unknownRoles(config, this.#options.roles);
-    if (unknown.length > 0 && this.#state === 'starting') throw new RoleError(unknown.map(({ message }) => message).join('\n'));
+    if (unknown.length > 0 && this.#state === 'starting')
+      throw new RoleError(unknown.map(({ message }) => message).join('\n'));
     if (unknown.length > 0) return { applied: false, problems: [...problems, ...unknown] };
     const installed = await this.#installation.install(config);
     const placed = installed.problems.map((problem) => {
@@ -222,8 +208,10 @@ export class Runtime {
 
   #announce(before: ReadonlyMap<string, string>): void {
     const now = this.#everyAddress();
-    for (const [listener, address] of now) if (before.get(listener) !== address) this.#log.info({ listener }, `listening on ${address}`);
-    for (const [listener, address] of before) if (!now.has(listener)) this.#log.info({ listener }, `no longer listening on ${address}`);
+    for (const [listener, address] of now)
+      if (before.get(listener) !== address) this.#log.info({ listener }, `listening on ${address}`);
+    for (const [listener, address] of before)
+      if (!now.has(listener)) this.#log.info({ listener }, `no longer listening on ${address}`);
   }
 
   #reject(reason: string, problems: readonly Problem[]): void {
@@ -245,7 +233,9 @@ export class Runtime {
     const { listeners } = this.#installation;
     const certificates = certificateFiles(listeners.specs);
     if (!changed.every((file) => certificates.has(file))) {
-      await this.reload(`changed: ${changed.join(', ')}`).catch((error) => this.#log.error({ err: error }, 'reload failed'));
+      await this.reload(`changed: ${changed.join(', ')}`).catch((error) =>
+        this.#log.error({ err: error }, 'reload failed'),
+      );
       return;
     }
     const problems = await listeners.reloadCertificates();
@@ -281,7 +271,7 @@ export class Runtime {
   async #stop(): Promise<void> {
     this.#state = 'stopped';
     this.#files?.close();
-    await this.#current?.catch(() => undefined);
+    await this.#reloads.settled();
     await this.#installation.close();
   }
 }

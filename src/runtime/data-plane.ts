@@ -8,12 +8,12 @@ import * as prom from 'prom-client';
 import { type Code, SelvedgeError } from '../errors.ts';
 import { clientAddressOf } from '../gateway/trust.ts';
 import { normalizeHost, normalizePath, splitTarget } from '../http/path.ts';
+import type { Chain } from '../proxy/chain.ts';
 import { parseGrpcTimeout } from '../proxy/deadline-headers.ts';
 import { EXCHANGE, RequestExchange } from '../proxy/exchange.ts';
 import { sanitiseHeaders } from '../proxy/request-headers.ts';
-import type { Lookup } from '../routing/table.ts';
-import type { Chain } from '../proxy/chain.ts';
 import type { RouteTarget } from '../proxy/target.ts';
+import type { Lookup } from '../routing/table.ts';
 import { type Connection, EXPECT_CONTINUE, type ListenerSpec, type RequestSink } from './listener-spec.ts';
 import type { ListenerPlan, Snapshot } from './snapshot.ts';
 
@@ -169,12 +169,16 @@ function understand(exchange: RequestExchange, plan: ListenerPlan): SelvedgeErro
   exchange.hasBody = headers['transfer-encoding'] !== undefined || (exchange.contentLength ?? 0) > 0;
   exchange.bodyLimit = connection.listener.limits.bodyBytes;
   exchange.expectContinue = (req as { [EXPECT_CONTINUE]?: boolean })[EXPECT_CONTINUE] === true;
+  // Until it is normalised, log and plugins of a refusal see it as it came; nothing is matched or sent by it.
+  exchange.path = target?.path ?? (req.url as string);
+  exchange.url = exchange.path;
   if (target === null) return new SelvedgeError('SLV_BAD_PATH', 'the request target is malformed');
   exchange.authority = target.authority ?? headers.host ?? '';
   const host = exchange.authority === '' ? '' : normalizeHost(exchange.authority);
   if (host === null) return new SelvedgeError('SLV_BAD_HOST', 'the Host header is malformed');
   if (target.authority !== null && headers.host !== undefined && role !== 'outbound') {
-    if (normalizeHost(headers.host) !== host) return new SelvedgeError('SLV_BAD_HOST', 'the Host header contradicts the request target');
+    if (normalizeHost(headers.host) !== host)
+      return new SelvedgeError('SLV_BAD_HOST', 'the Host header contradicts the request target');
   }
   exchange.host = plan.fixedHost ?? host;
   const normal = normalizePath(target.path);
@@ -228,7 +232,8 @@ function follow(exchange: RequestExchange, lookup: Lookup<RouteTarget<Chain>>): 
 }
 
 function notFound(exchange: RequestExchange): SelvedgeError {
-  if (exchange.role === 'outbound') return new SelvedgeError('SLV_SERVICE_NOT_FOUND', `no service of the mesh is called "${exchange.host}"`);
+  if (exchange.role === 'outbound')
+    return new SelvedgeError('SLV_SERVICE_NOT_FOUND', `no service of the mesh is called "${exchange.host}"`);
   return new SelvedgeError('SLV_ROUTE_NOT_FOUND', `no route of ${exchange.role} ${exchange.owner} matches`);
 }
 

@@ -47,7 +47,8 @@ export class Installation {
     const compiled = await compile(config, this.dataPlane.current, this.#compileDeps);
     const { snapshot, problems } = compiled;
     if (snapshot === null) return { applied: false, problems };
-    if (snapshot.specs.length === 0) return this.#discard(snapshot, [...problems, nothingToRun(this.#compileDeps.roles)]);
+    if (snapshot.specs.length === 0)
+      return this.#discard(snapshot, [...problems, nothingToRun(this.#compileDeps.roles)]);
     const [listeners, admin] = await Promise.all([
       this.listeners.prepare(snapshot.specs),
       this.admin.prepare(config.admin),

@@ -1,10 +1,8 @@
 // The listeners of the running config: new ones are bound before the swap, kept ones updated with it, gone ones drained after it.
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Duplex } from 'node:stream';
 import type { Problem } from '../config/problem.ts';
-import type { Code } from '../errors.ts';
+import { Gate } from './gate.ts';
 import type { Listener } from './listener.ts';
-import type { Connection, ListenerSpec, RequestSink } from './listener-spec.ts';
+import type { ListenerSpec, RequestSink } from './listener-spec.ts';
 
 /** What the set needs of a listener. */
 export type OpenListener = Pick<
@@ -211,36 +209,6 @@ export class ListenerSet {
 const LOOK_MS = 10;
 
 const MAX_TIMER_MS = 2 ** 31 - 1;
-
-/** Holds what arrives on a listener that is bound already while the config that knows it is not in force yet: milliseconds. */
-class Gate implements RequestSink {
-  readonly #sink: RequestSink;
-  #waiting: (() => void)[] | null = [];
-
-  constructor(sink: RequestSink) {
-    this.#sink = sink;
-  }
-
-  open(): void {
-    const waiting = this.#waiting ?? [];
-    this.#waiting = null;
-    for (const enter of waiting) enter();
-  }
-
-  request(connection: Connection, req: IncomingMessage, res: ServerResponse): void {
-    if (this.#waiting === null) this.#sink.request(connection, req, res);
-    else this.#waiting.push(() => this.#sink.request(connection, req, res));
-  }
-
-  upgrade(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): void {
-    if (this.#waiting === null) this.#sink.upgrade(connection, req, socket, head);
-    else this.#waiting.push(() => this.#sink.upgrade(connection, req, socket, head));
-  }
-
-  rejected(listener: ListenerSpec, code: Code, remoteAddress: string): void {
-    this.#sink.rejected(listener, code, remoteAddress);
-  }
-}
 
 /** What `reloadCertificates` reads. */
 export function certificateFiles(specs: readonly ListenerSpec[]): ReadonlySet<string> {

@@ -142,9 +142,11 @@ export class Listener {
     });
     server.on('checkExpectation', (req, res) => this.#request(req, res, 'SLV_EXPECTATION_FAILED'));
     server.on('upgrade', (req, socket, head) => this.#upgrade(req, socket, head));
-    server.on('connect', (_req, socket) =>
-      this.#refuseInTurn(connectionOf(socket) as OpenConnection, 'SLV_METHOD_UNSUPPORTED'),
-    );
+    server.on('connect', (_req, socket) => {
+      const connection = connectionOf(socket) as OpenConnection;
+      socket.on('error', ignore);
+      if (!connection.closing) this.#refuseInTurn(connection, 'SLV_METHOD_UNSUPPORTED');
+    });
     server.on('clientError', (error, socket) => this.#clientError(error, socket as Socket));
     server.on('drop', (dropped) =>
       this.#sink.rejected(this.#spec, 'SLV_CONNECTION_LIMIT', dropped?.remoteAddress ?? ''),
@@ -170,7 +172,9 @@ export class Listener {
 
   #request(req: http.IncomingMessage, res: http.ServerResponse, refusal: Code | null = null): void {
     const connection = connectionOf(req.socket) as OpenConnection;
-    if (this.#draining) res.shouldKeepAlive = false;
+    if (connection.closing) return;
+    // Behind an offer to upgrade that is not taken, Node's parser drops what it has read of the next request: there must be none.
+    if (this.#draining || req.headers.upgrade !== undefined) res.shouldKeepAlive = false;
     const code = this.#check(connection, req) ?? refusal;
     connection.response = res;
     if (code === null) {
@@ -184,6 +188,7 @@ export class Listener {
   #upgrade(req: http.IncomingMessage, socket: Duplex, head: Buffer): void {
     const connection = connectionOf(socket) as OpenConnection;
     socket.on('error', ignore);
+    if (connection.closing) return;
     const code = this.#check(connection, req);
     if (code !== null) this.#refuseInTurn(connection, code);
     else if (takesUpgrade(req)) this.#handOver(connection, () => this.#sink.upgrade(connection, req, socket, head));

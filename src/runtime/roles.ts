@@ -24,7 +24,11 @@ export function unknownRoles(config: Config, roles: Roles): readonly Problem[] {
   return [
     ...missing(roles.gateways, gateways).map((name) => problem(`no gateway "${name}"${hint(name, gateways)}`)),
     ...missing(roles.internal, hops).map((name) =>
-      problem(services.has(name) ? `service "${name}" has no hop: give it an "internal" block` : `no service "${name}"${hint(name, hops)}`),
+      problem(
+        services.has(name)
+          ? `service "${name}" has no hop: give it an "internal" block`
+          : `no service "${name}"${hint(name, hops)}`,
+      ),
     ),
   ];
 }

@@ -14,8 +14,8 @@ import { effectiveChain } from '../routing/chain-list.ts';
 import { routesFor } from '../routing/scope.ts';
 import { RouteTable } from '../routing/table.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
-import { http1Transport } from '../upstream/transport.ts';
 import { compileApps, compileServices, retireServices, type Service } from '../upstream/service.ts';
+import { http1Transport } from '../upstream/transport.ts';
 import type { ListenerSpec } from './listener-spec.ts';
 import type { SharedStore } from './shared.ts';
 
@@ -91,7 +91,10 @@ export class Snapshot {
           hosts: route.hosts,
           matches: route.matches,
           action: action.kind,
-          backends: action.kind === 'forward' ? action.backends.map(({ service, subset, weight }) => ({ service, subset, weight })) : [],
+          backends:
+            action.kind === 'forward'
+              ? action.backends.map(({ service, subset, weight }) => ({ service, subset, weight }))
+              : [],
           chain: chain.names,
           at: `${route.at.file}${route.at.line > 0 ? `:${route.at.line}:${route.at.column}` : ''}`,
         });
@@ -132,7 +135,10 @@ export async function compile(
 ): Promise<{ snapshot: Snapshot | null; problems: Problem[] }> {
   const specs = specsOf(config, deps.roles);
   const scopes = specs.map((spec) => scopeOf(config, spec));
-  const found = await loadPlugins(scopes.flatMap((scope) => scope.uses), deps.builtins);
+  const found = await loadPlugins(
+    scopes.flatMap((scope) => scope.uses),
+    deps.builtins,
+  );
   const { loaded } = found;
   const problems = [...found.problems, ...referenceProblems(config, loaded)];
   if (problems.some((problem) => problem.severity === 'error')) return { snapshot: null, problems };
@@ -141,7 +147,12 @@ export async function compile(
   try {
     const serviceDeps = { wheel: deps.wheel, makeTransport: http1Transport(deps.wheel) };
     const services = compileServices(config.services, previous?.services ?? null, serviceDeps);
-    const apps = new Map(localServices(config, specs).map((service) => [service.name, compileApps(service, previous?.apps.get(service.name) ?? null, serviceDeps)]));
+    const apps = new Map(
+      localServices(config, specs).map((service) => [
+        service.name,
+        compileApps(service, previous?.apps.get(service.name) ?? null, serviceDeps),
+      ]),
+    );
     const plans = new Map<string, ListenerPlan>();
     const targets = new Map<string, readonly RouteTarget<Chain>[]>();
     for (const scope of scopes) {
@@ -154,7 +165,13 @@ export async function compile(
       }
       const table = new RouteTable(compiled.map((value) => ({ route: value.route, value })));
       const fallback = await chains.get(spec, scope.defaults, loaded);
-      plans.set(spec.key, { spec, table, fallback, trust: compileTrust(spec.clientAddress), fixedHost: spec.fixedService });
+      plans.set(spec.key, {
+        spec,
+        table,
+        fallback,
+        trust: compileTrust(spec.clientAddress),
+        fixedHost: spec.fixedService,
+      });
       targets.set(spec.key, compiled);
     }
     const revision = (previous?.revision ?? 0) + 1;
@@ -189,7 +206,9 @@ interface Scope {
 /** The routes of a listener, each with the plugin list in force. */
 function scopeOf(config: Config, spec: ListenerSpec): Scope {
   const built = spec.role === 'gateway' ? defaultEdgePlugins(config) : defaultHopPlugins(config, spec.role);
-  const defaults = built.map(({ name, options }): PluginUse => ({ name, written: name, options, at: spec.at, baseDir: '' }));
+  const defaults = built.map(
+    ({ name, options }): PluginUse => ({ name, written: name, options, at: spec.at, baseDir: '' }),
+  );
   const inherited = effectiveChain(defaults, ownPlugins(config, spec));
   const routes = routesOf(config, spec).map((route) => ({ route, plugins: effectiveChain(inherited, route.plugins) }));
   return { spec, defaults, routes, uses: [...new Set([...defaults, ...routes.flatMap((route) => route.plugins)])] };
@@ -214,7 +233,11 @@ function localServices(config: Config, specs: readonly ListenerSpec[]): ServiceC
   return config.services.filter((service) => owners.has(service.name));
 }
 
-function withLocal(services: ReadonlyMap<string, Service>, apps: ReadonlyMap<string, Service>, owner: string): ReadonlyMap<string, Service> {
+function withLocal(
+  services: ReadonlyMap<string, Service>,
+  apps: ReadonlyMap<string, Service>,
+  owner: string,
+): ReadonlyMap<string, Service> {
   const local = apps.get(owner);
   return local === undefined ? services : new Map(services).set(owner, local);
 }
@@ -231,7 +254,11 @@ class ChainSet {
     this.#deps = deps;
   }
 
-  async get(spec: ListenerSpec, uses: readonly PluginUse[], loaded: ReadonlyMap<PluginUse, LoadedPlugin>): Promise<Chain> {
+  async get(
+    spec: ListenerSpec,
+    uses: readonly PluginUse[],
+    loaded: ReadonlyMap<PluginUse, LoadedPlugin>,
+  ): Promise<Chain> {
     const plugins = uses.map((use) => loaded.get(use) as LoadedPlugin);
     const key = chainKey(spec.role, spec.owner, plugins);
     const known = this.used.get(key);

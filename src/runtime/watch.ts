@@ -197,8 +197,14 @@ async function sight(path: string, before?: Sighting): Promise<Sighting> {
 /** A directory is its listing of config files: what an editor leaves beside them is not a change. */
 async function contentOf(path: string, isDirectory: boolean): Promise<string> {
   try {
-    if (isDirectory) return (await readdir(path)).filter((name) => CONFIG_FILE.test(name)).sort().join('/');
-    return createHash('sha256').update(await readFile(path)).digest('hex');
+    if (isDirectory)
+      return (await readdir(path))
+        .filter((name) => CONFIG_FILE.test(name))
+        .sort()
+        .join('/');
+    return createHash('sha256')
+      .update(await readFile(path))
+      .digest('hex');
   } catch (error) {
     return `unreadable ${(error as NodeJS.ErrnoException).code}`;
   }

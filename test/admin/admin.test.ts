@@ -9,7 +9,9 @@ import { type ConfigInput, createSelvedge } from '../../src/index.ts';
 const AT = new Date('2026-11-21T12:00:00Z');
 
 function inspected(changes: Partial<Record<keyof Inspected, unknown>> = {}): Inspected {
-  const services = new Map([['orders', { describe: () => ({ name: 'orders', endpoints: [{ address: '10.0.0.5:3000', inFlight: 2 }] }) }]]);
+  const services = new Map([
+    ['orders', { describe: () => ({ name: 'orders', endpoints: [{ address: '10.0.0.5:3000', inFlight: 2 }] }) }],
+  ]);
   return {
     state: 'running',
     revision: 3,
@@ -58,7 +60,9 @@ t.test('is ready while a config is in force, and says why not', async (t) => {
 });
 
 t.test('shows what is in force and what was rejected', async (t) => {
-  const problems = [{ severity: 'error', place: { file: 'shop.yaml', line: 4, column: 2 }, path: 'routes[0]', message: 'is wrong' }];
+  const problems = [
+    { severity: 'error', place: { file: 'shop.yaml', line: 4, column: 2 }, path: 'routes[0]', message: 'is wrong' },
+  ];
   const get = admin(t, inspected({ lastRejected: { at: AT, reason: 'SIGHUP', problems } }));
   t.match((await get('/config')).json(), {
     revision: 3,
@@ -91,7 +95,14 @@ t.test('answers only GET, and only what it has', async (t) => {
 
 t.test('a host that is not this machine is refused, whatever is asked', async (t) => {
   const get = admin(t);
-  for (const host of ['evil.example', 'evil.example:9901', 'localhost.evil.example', '127.0.0.1.evil.example', 'evil@localhost', '10.0.0.9']) {
+  for (const host of [
+    'evil.example',
+    'evil.example:9901',
+    'localhost.evil.example',
+    '127.0.0.1.evil.example',
+    'evil@localhost',
+    '10.0.0.9',
+  ]) {
     for (const page of ['/config', '/livez', '/none']) {
       const response = await get(page, { host });
       t.match([response.statusCode, response.json().code], [421, 'SLV_MISDIRECTED'], `${host} ${page}`);
@@ -148,6 +159,7 @@ t.test('of a running Selvedge: routes, endpoints, metrics, and no secret in the 
     telemetry: { accessLog: false },
     gateways: { edge: { listeners: [{ name: 'http', host: '127.0.0.1', port: 0 }] } },
     services: { app: { endpoints: [address] } },
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: the config fills it in
     routes: [{ name: 'app', to: [{ service: 'app' }], requestHeaders: { set: { 'x-key': '${UPSTREAM_TOKEN}' } } }],
   } as ConfigInput;
   const selvedge = await createSelvedge({ config, logger: false, env: { UPSTREAM_TOKEN: 'hunter2' } });
@@ -160,7 +172,9 @@ t.test('of a running Selvedge: routes, endpoints, metrics, and no secret in the 
   const shown = await page('/config');
   t.match(shown, /"x-key":"\[redacted\]"/);
   t.notMatch(shown, /hunter2/);
-  t.match(JSON.parse(await page('/routes')), { routes: [{ listener: 'gateway/edge/http', name: 'app', action: 'forward' }] });
+  t.match(JSON.parse(await page('/routes')), {
+    routes: [{ listener: 'gateway/edge/http', name: 'app', action: 'forward' }],
+  });
   t.match(JSON.parse(await page('/endpoints')), { endpoints: [{ service: 'app', address, connections: 1 }] });
   const metrics = await page('/metrics');
   t.match(metrics, /^selvedge_connections\{listener="gateway\/edge\/http"\} 1$/m);

@@ -49,7 +49,14 @@ t.test('proxies in one line: path, query, host and body arrive, and SIGINT ends 
     });
     req.on('end', () => res.end(`${req.method} ${req.url} ${req.headers.host} ${body}`));
   });
-  const proxy = new SelvedgeProcess(t, ['proxy', '127.0.0.1:0', `http://127.0.0.1:${port}/api/`, '--rewrite-host', '--admin', '0']);
+  const proxy = new SelvedgeProcess(t, [
+    'proxy',
+    '127.0.0.1:0',
+    `http://127.0.0.1:${port}/api/`,
+    '--rewrite-host',
+    '--admin',
+    '0',
+  ]);
   const own = await proxy.port('gateway/proxy/http');
   const response = await fetch(`http://127.0.0.1:${own}/orders?x=1`, { method: 'POST', body: 'hello' });
   t.equal(await response.text(), `POST /api/orders?x=1 127.0.0.1:${port} hello`);
@@ -63,7 +70,11 @@ t.test('wrong usage exits 2', async (t) => {
     const proxy = new SelvedgeProcess(t, ['proxy', ...args]);
     return { code: await proxy.ended, stderr: proxy.stderr };
   };
-  const [bare, url, port] = await Promise.all([outcome(':0'), outcome(':0', 'localhost:3000'), outcome(':0', 'http://a', '--admin', 'x')]);
+  const [bare, url, port] = await Promise.all([
+    outcome(':0'),
+    outcome(':0', 'localhost:3000'),
+    outcome(':0', 'http://a', '--admin', 'x'),
+  ]);
   t.match(bare, { code: 2, stderr: /needs an address and a URL/ });
   t.match(url, { code: 2, stderr: /no URL of a service/ });
   t.match(port, { code: 2, stderr: /"x" is no port/ });

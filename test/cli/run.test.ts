@@ -1,5 +1,5 @@
-import { createServer } from 'node:net';
 import { writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { eventually, httpUpstream, RawClient } from '../e2e/support/sockets.ts';
@@ -26,7 +26,10 @@ function write(t: Test, changes: object = {}): string {
 async function slowUpstream(t: Test) {
   const waiting: (() => void)[] = [];
   const { port } = await httpUpstream(t, (_req, res) => void waiting.push(() => res.end('slow answer')));
-  const forwarding = { services: { app: { endpoints: [`127.0.0.1:${port}`] } }, routes: [{ name: 'all', to: [{ service: 'app' }] }] };
+  const forwarding = {
+    services: { app: { endpoints: [`127.0.0.1:${port}`] } },
+    routes: [{ name: 'all', to: [{ service: 'app' }] }],
+  };
   return { waiting, forwarding };
 }
 
@@ -39,9 +42,13 @@ t.test('SIGTERM lets a slow request finish, then exits 0; the log is whole', asy
   run.signal('SIGTERM');
   await run.says('draining');
   waiting[0]();
-  t.match(await client.closed(), /^HTTP\/1\.1 200 OK[^]*slow answer$/);
+  t.match(await client.closed(), /^HTTP\/1\.1 200 OK[\s\S]*slow answer$/);
   t.equal(await run.ended, 0);
-  t.match(run.lines.find(({ msg }) => msg === 'request'), { path: '/slow', status: 200 }, 'the access line of the last request too');
+  t.match(
+    run.lines.find(({ msg }) => msg === 'request'),
+    { path: '/slow', status: 200 },
+    'the access line of the last request too',
+  );
   t.equal(run.stderr, '');
 });
 
@@ -64,7 +71,10 @@ t.test('SIGINT drains without the grace time, SIGHUP reloads', async (t) => {
   await run.port(EDGE);
   run.signal('SIGHUP');
   await eventually(() => run.lines.some(({ revision }) => revision === 2), 'the reload');
-  t.match(run.lines.find(({ revision }) => revision === 2), { reason: 'SIGHUP' });
+  t.match(
+    run.lines.find(({ revision }) => revision === 2),
+    { reason: 'SIGHUP' },
+  );
   run.signal('SIGINT');
   t.equal(await run.ended, 0);
 });
@@ -101,7 +111,13 @@ t.test('a plugin whose detached work fails costs a log line and a count, not the
   const admin = await run.port('admin');
   for (let round = 0; round < 3; round++) t.equal((await fetch(`http://127.0.0.1:${edge}`)).status, 200);
   await eventually(() => run.lines.filter(({ level }) => level === 50).length === 6, 'all of them are logged');
-  t.match(run.lines.filter(({ level }) => level === 50).map(({ err }) => (err as { stack: string }).stack).join(), /in a timer\n +at [^]*broken\.mjs/);
+  t.match(
+    run.lines
+      .filter(({ level }) => level === 50)
+      .map(({ err }) => (err as { stack: string }).stack)
+      .join(),
+    /in a timer\n +at [\s\S]*broken\.mjs/,
+  );
   const metrics = await (await fetch(`http://127.0.0.1:${admin}/metrics`)).text();
   t.match(metrics, /^selvedge_unhandled_errors_total\{source="exception"\} 3$/m);
   t.match(metrics, /^selvedge_unhandled_errors_total\{source="rejection"\} 3$/m);
@@ -116,7 +132,12 @@ t.test('what cannot start exits 3 with every problem on stderr', async (t) => {
   t.teardown(() => blocker.close());
   const { port } = blocker.address() as { port: number };
   const dir = t.testdir({
-    'broken.yaml': configText({ routes: [{ name: 'a', to: [{ service: 'x' }] }, { name: 'b', to: [{ service: 'y' }] }] }),
+    'broken.yaml': configText({
+      routes: [
+        { name: 'a', to: [{ service: 'x' }] },
+        { name: 'b', to: [{ service: 'y' }] },
+      ],
+    }),
     'taken.yaml': configText({ gateways: { edge: { listeners: [{ name: 'http', host: '127.0.0.1', port }] } } }),
     'admin.yaml': configText({ admin: { host: '127.0.0.1', port } }),
     'idle.yaml': configText({ gateways: { edge: { listeners: [] } } }),
@@ -125,10 +146,25 @@ t.test('what cannot start exits 3 with every problem on stderr', async (t) => {
     const run = new SelvedgeProcess(t, ['run', '-c', file], { cwd: dir });
     return { code: await run.ended, stderr: run.stderr };
   };
-  const [broken, taken, admin, idle, missing] = await Promise.all(['broken.yaml', 'taken.yaml', 'admin.yaml', 'idle.yaml', 'missing.yaml'].map(outcome));
-  t.match(broken, { code: 3, stderr: /^broken\.yaml:1:\d+ routes\[0\]\.to\[0\]\.service: no service "x"[^]*\nbroken\.yaml:1:\d+ routes\[1\]\.to\[0\]\.service: no service "y"/ });
-  t.match(taken, { code: 3, stderr: new RegExp(`^taken\\.yaml:1:\\d+ listener ${EDGE} cannot listen on 127\\.0\\.0\\.1:${port}: the port is taken`) });
-  t.match(admin, { code: 3, stderr: /^admin\.yaml:1:\d+ admin\.port: cannot listen on .*: the port is taken; set admin\.port .* or admin: false/ });
+  const [broken, taken, admin, idle, missing] = await Promise.all(
+    ['broken.yaml', 'taken.yaml', 'admin.yaml', 'idle.yaml', 'missing.yaml'].map(outcome),
+  );
+  t.match(broken, {
+    code: 3,
+    stderr:
+      /^broken\.yaml:1:\d+ routes\[0\]\.to\[0\]\.service: no service "x"[\s\S]*\nbroken\.yaml:1:\d+ routes\[1\]\.to\[0\]\.service: no service "y"/,
+  });
+  t.match(taken, {
+    code: 3,
+    stderr: new RegExp(
+      `^taken\\.yaml:1:\\d+ listener ${EDGE} cannot listen on 127\\.0\\.0\\.1:${port}: the port is taken`,
+    ),
+  });
+  t.match(admin, {
+    code: 3,
+    stderr:
+      /^admin\.yaml:1:\d+ admin\.port: cannot listen on .*: the port is taken; set admin\.port .* or admin: false/,
+  });
   t.match(idle, { code: 3, stderr: /listener|nothing to run/ });
   t.match(missing, { code: 3, stderr: /missing\.yaml/ });
 });

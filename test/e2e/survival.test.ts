@@ -4,7 +4,8 @@ import t from 'tap';
 import { edgeTo, run } from './support/gateway.ts';
 import { closedPort, eventually, exchange, httpUpstream, RawClient, rawUpstream, statusOf } from './support/sockets.ts';
 
-const HANDSHAKE = 'GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n';
+const HANDSHAKE =
+  'GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n';
 
 t.test('a burst on a refused upstream ends nothing', async (t) => {
   const edge = await run(t, edgeTo([await closedPort()]));
@@ -14,7 +15,9 @@ t.test('a burst on a refused upstream ends nothing', async (t) => {
 });
 
 t.test('cancellations leave no upstream stream behind', async (t) => {
-  const { port, sockets } = await rawUpstream(t, (socket) => socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n'));
+  const { port, sockets } = await rawUpstream(t, (socket) =>
+    socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n'),
+  );
   const edge = await run(t, edgeTo([port]));
   await Promise.all(
     Array.from({ length: 200 }, async () => {
@@ -36,7 +39,9 @@ t.test('requests reset at any moment end nothing', async (t) => {
   const edge = await run(t, edgeTo([port]));
   for (let round = 0; round < 100; round++) {
     const client = await RawClient.open(t, edge.port);
-    client.send('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n').send('x'.repeat((round * 977) % 100_001));
+    client
+      .send('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n')
+      .send('x'.repeat((round * 977) % 100_001));
     await new Promise((resolve) => setTimeout(resolve, round % 5));
     client.socket.resetAndDestroy();
   }
@@ -73,11 +78,23 @@ t.test('after 10,000 mixed good, bad and aborted requests nothing is left', asyn
   const edge = await run(t, edgeTo([port], { route: { timeout: { request: '2s' } } }));
   const open = (): number => process.getActiveResourcesInfo().filter((name) => name === 'TCPSocketWrap').length;
 
-  const good = (): Promise<void> => settle((done) => get(`${edge.url}/good`, (res) => res.resume().on('end', done)).on('error', done));
+  const good = (): Promise<void> =>
+    settle((done) => get(`${edge.url}/good`, (res) => res.resume().on('end', done)).on('error', done));
   const upload = (): Promise<void> =>
-    settle((done) => request(`${edge.url}/upload`, { method: 'POST' }, (res) => res.resume().on('end', done)).on('error', done).end('x'.repeat(10_000)));
+    settle((done) =>
+      request(`${edge.url}/upload`, { method: 'POST' }, (res) => res.resume().on('end', done))
+        .on('error', done)
+        .end('x'.repeat(10_000)),
+    );
   const broken = (path: string) => (): Promise<void> =>
-    settle((done) => get(`${edge.url}${path}`, (res) => res.on('error', () => undefined).resume().on('close', done)).on('error', done));
+    settle((done) =>
+      get(`${edge.url}${path}`, (res) =>
+        res
+          .on('error', () => undefined)
+          .resume()
+          .on('close', done),
+      ).on('error', done),
+    );
   const aborted = (): Promise<void> =>
     settle((done) => {
       const call = get(`${edge.url}/stream`, (res) => {
@@ -95,7 +112,18 @@ t.test('after 10,000 mixed good, bad and aborted requests nothing is left', asyn
     await client.send(HANDSHAKE).until((text) => text.includes('ok'));
     client.socket.destroy();
   };
-  const kinds = [good, good, good, upload, broken('/reset'), broken('/cut'), broken('/../%zz'), aborted, malformed, upgrade];
+  const kinds = [
+    good,
+    good,
+    good,
+    upload,
+    broken('/reset'),
+    broken('/cut'),
+    broken('/../%zz'),
+    aborted,
+    malformed,
+    upgrade,
+  ];
   const round = async (count: number): Promise<void> => {
     for (let done = 0; done < count; done += 50) {
       await Promise.all(Array.from({ length: 50 }, (_, i) => kinds[(done + i) % kinds.length]()));

@@ -11,6 +11,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -138,7 +139,7 @@ t.test('the published package', async (t) => {
         moduleResolution: resolution,
         target: 'es2022',
         strict: true,
-        skipLibCheck: true,
+        skipLibCheck: false,
         outDir: 'out',
       };
       writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['program.ts'] }));
@@ -170,8 +171,12 @@ t.test('the launcher on a Node that cannot load TypeScript', async (t) => {
     'config.yaml': `version: 1
 admin: false
 telemetry: { accessLog: false }
+drain: { grace: 0s, timeout: 1s }
 gateways: { public: { listeners: [{ name: http, host: 127.0.0.1, port: "\${PORT}" }] } }
-routes: [{ name: all, plugins: [./plugin.ts], respond: { body: hello } }]
+services: { slow: { endpoints: ["127.0.0.1:\${SLOW:-9}"] } }
+routes:
+  - { name: all, plugins: [./plugin.ts], respond: { body: hello } }
+  - { name: slow, match: [{ path: /slow }], to: slow }
 `,
   });
   const bin = join(root, manifest.bin.selvedge);
@@ -208,6 +213,47 @@ routes: [{ name: all, plugins: [./plugin.ts], respond: { body: hello } }]
     });
   }
 
+  await t.test('takes a Ctrl-C that npm and the terminal both deliver for one', async (t) => {
+    const port = await freePort();
+    const env = { ...process.env, PORT: String(port), npm_lifecycle_event: 'start' };
+    // A request that is never answered keeps the drain busy, so that a second signal would find it under way.
+    const silent = createServer(() => {}).listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    t.teardown(() => silent.close());
+    const slow = (silent.address() as AddressInfo).port;
+    const child = spawn(process.execPath, [bin, 'run', '-c', join(folder, 'config.yaml')], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...env, SLOW: String(slow) },
+    });
+    t.teardown(() => child.kill('SIGKILL'));
+    await answering(`http://127.0.0.1:${port}/`);
+    const arrived = once(silent, 'connection');
+    const unanswered = fetch(`http://127.0.0.1:${port}/slow`).catch(() => null);
+    await arrived;
+    const exit = once(child, 'exit');
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      if (text.includes('draining')) child.kill('SIGINT');
+    });
+    child.kill('SIGINT');
+    t.strictSame(await exit, [0, null]);
+    await unanswered;
+  });
+
+  await t.test('ends when the shell of npx ends', async (t) => {
+    const port = await freePort();
+    const env = { ...process.env, PORT: String(port), npm_command: 'exec' };
+    const script = '"$0" "$@"; true';
+    const args = ['-c', script, process.execPath, bin, 'run', '-c', join(folder, 'config.yaml')];
+    const shell = spawn('sh', args, { stdio: ['ignore', 'pipe', 'ignore'], env });
+    t.teardown(() => shell.kill('SIGKILL'));
+    await answering(`http://127.0.0.1:${port}/`);
+    // The pipe closes when the last process that holds it has ended: the shell's child, not the shell.
+    const ended = once(shell.stdout.resume(), 'close');
+    shell.kill('SIGKILL');
+    await ended;
+    await t.rejects(fetch(`http://127.0.0.1:${port}/`));
+  });
+
   await t.test('passes the exit code on', async (t) => {
     const child = spawn(
       process.execPath,
@@ -221,10 +267,9 @@ routes: [{ name: all, plugins: [./plugin.ts], respond: { body: hello } }]
 });
 
 async function freePort(): Promise<number> {
-  const { createServer } = await import('node:net');
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
-  const { port } = server.address() as { port: number };
+  const { port } = server.address() as AddressInfo;
   server.close();
   await once(server, 'close');
   return port;

@@ -6,6 +6,8 @@ import { connect as tlsConnect } from 'node:tls';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { createSelvedge, type Selvedge } from '../../src/index.ts';
+import { Gate } from '../../src/runtime/gate.ts';
+import type { RequestSink } from '../../src/runtime/listener-spec.ts';
 import { closedPort, eventually, httpUpstream, RawClient } from '../e2e/support/sockets.ts';
 import { TestCa } from '../support/tls-fixture.ts';
 
@@ -101,7 +103,10 @@ t.test('edits under load fail no request, on kept and on new connections', async
   }
   loading = false;
   await Promise.all(loads);
-  t.same([...answers.keys()].filter((answer) => !/^200 (one|forwarded|answer \d+)$/.test(answer)), []);
+  t.same(
+    [...answers.keys()].filter((answer) => !/^200 (one|forwarded|answer \d+)$/.test(answer)),
+    [],
+  );
   t.ok(answers.size > 5, 'the load saw many of the configs');
 });
 
@@ -116,7 +121,11 @@ t.test('a bad edit keeps the old config whole, and says everything that is wrong
   t.same(selvedge.addresses(), before);
   t.match(selvedge.status.lastRejected, { reason: 'asked', problems: outcome.problems });
   const errors = lines.filter(({ level }) => level === 50).map(({ msg }) => msg);
-  for (const { message } of outcome.problems) t.ok(errors.some((line) => line.includes(message)), message);
+  for (const { message } of outcome.problems)
+    t.ok(
+      errors.some((line) => line.includes(message)),
+      message,
+    );
   t.equal(await metric(selvedge, 'selvedge_config_rejected_total'), 1);
   t.equal(await metric(selvedge, 'selvedge_config_revision'), 1);
 
@@ -148,7 +157,11 @@ t.test('a port that cannot be bound is a rejected reload: nothing of the new con
   t.match(outcome, { applied: false, problems: [{ message: /cannot listen on 127\.0\.0\.1:\d+: the port is taken/ }] });
   t.equal(await text(url()), 'one');
   t.same(Object.keys(selvedge.addresses()), ['gateway/edge/http']);
-  await t.rejects(ask(`http://127.0.0.1:${free}`), { code: 'ECONNREFUSED' }, 'the one that could be bound is closed again');
+  await t.rejects(
+    ask(`http://127.0.0.1:${free}`),
+    { code: 'ECONNREFUSED' },
+    'the one that could be bound is closed again',
+  );
 });
 
 t.test('a reload adds listeners, removes them once their requests ended, and leaves the others alone', async (t) => {
@@ -204,7 +217,10 @@ t.test('a failed handover gives the port back', async (t) => {
   const plain = { name: 'http', host: '127.0.0.1', port };
   const { selvedge, edit, url } = await start(t, { listeners: [plain], admin: { port: 0 } });
   edit({ listeners: [{ ...plain, host: '0.0.0.0' }], admin: { port: (blocker.address() as { port: number }).port } });
-  t.match(await selvedge.reload(), { applied: false, problems: [{ path: 'admin.port', message: /the port is taken/, place: { line: 1 } }] });
+  t.match(await selvedge.reload(), {
+    applied: false,
+    problems: [{ path: 'admin.port', message: /the port is taken/, place: { line: 1 } }],
+  });
   t.equal(await text(url()), 'one');
   t.match(selvedge.addresses(), { 'gateway/edge/http': { host: '127.0.0.1', port } });
   t.equal((await fetch(`http://127.0.0.1:${selvedge.adminAddress()!.port}/readyz`)).status, 200);
@@ -246,7 +262,10 @@ t.test('a saved edit is in force without being asked for, and a broken one is re
   edit('version: [');
   await eventually(() => selvedge.status.lastRejected !== null, 'the broken edit is rejected');
   unlinkSync(path);
-  await eventually(() => /no such file|cannot be read|no config/i.test(JSON.stringify(selvedge.status.lastRejected)), 'so is its deletion');
+  await eventually(
+    () => /no such file|cannot be read|no config/i.test(JSON.stringify(selvedge.status.lastRejected)),
+    'so is its deletion',
+  );
   t.equal(await text(url()), 'two', 'the old config goes on');
   edit({ answer: 'three' });
   await eventually(() => selvedge.status.lastRejected === null, 'the file is back');
@@ -285,7 +304,11 @@ t.test('new certificates are served without a new config; a broken one keeps the
   };
   issue('first');
   const certificates = [{ cert: join(dir, 'edge.crt'), key: join(dir, 'edge.key') }];
-  const { selvedge, lines } = await start(t, { listeners: [{ name: 'https', host: '127.0.0.1', port: 0, tls: { certificates } }] }, true);
+  const { selvedge, lines } = await start(
+    t,
+    { listeners: [{ name: 'https', host: '127.0.0.1', port: 0, tls: { certificates } }] },
+    true,
+  );
   const { port } = selvedge.addresses()['gateway/edge/https'];
   t.equal(await commonNameAt(t, port), 'first');
   issue('second');
@@ -297,29 +320,54 @@ t.test('new certificates are served without a new config; a broken one keeps the
   t.equal(await commonNameAt(t, port), 'second');
 });
 
-t.test('a WebSocket outlives a reload of its route, and is cut when its listener is gone and its time is up', async (t) => {
-  const { port, server } = await httpUpstream(t, () => {});
-  server.on('upgrade', (_req, socket) => {
-    socket.on('error', () => {});
-    socket.write('HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n');
-    socket.on('data', (chunk: Buffer) => socket.write(`echo ${chunk}`));
-  });
-  const ws = { name: 'ws', host: '127.0.0.1', port: 0 };
-  const http = { name: 'http', host: '127.0.0.1', port: 0 };
-  const { selvedge, edit } = await start(t, { upstream: port, listeners: [http, ws] });
-  const client = await RawClient.open(t, selvedge.addresses()['gateway/edge/ws'].port);
-  client.send('GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n');
-  await client.until((received) => received.includes('101 '));
-  edit({ answer: 'gone', listeners: [http, ws] });
-  await selvedge.reload();
-  await client.send('still there?').until((received) => received.includes('echo still there?'));
-  t.match(client.received, /echo still there\?/);
-  t.equal(selvedge.status.inFlight, 1);
-  edit({ answer: 'gone', listeners: [http], drain: { timeout: '10ms' } });
-  await selvedge.reload();
-  await client.closed();
-  await eventually(() => selvedge.status.inFlight === 0, 'nothing is in flight');
-  t.ok(client.ended);
+t.test(
+  'a WebSocket outlives a reload of its route, and is cut when its listener is gone and its time is up',
+  async (t) => {
+    const { port, server } = await httpUpstream(t, () => {});
+    server.on('upgrade', (_req, socket) => {
+      socket.on('error', () => {});
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n');
+      socket.on('data', (chunk: Buffer) => socket.write(`echo ${chunk}`));
+    });
+    const ws = { name: 'ws', host: '127.0.0.1', port: 0 };
+    const http = { name: 'http', host: '127.0.0.1', port: 0 };
+    const { selvedge, edit } = await start(t, { upstream: port, listeners: [http, ws] });
+    const client = await RawClient.open(t, selvedge.addresses()['gateway/edge/ws'].port);
+    client.send(
+      'GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
+    );
+    await client.until((received) => received.includes('101 '));
+    edit({ answer: 'gone', listeners: [http, ws] });
+    await selvedge.reload();
+    await client.send('still there?').until((received) => received.includes('echo still there?'));
+    t.match(client.received, /echo still there\?/);
+    t.equal(selvedge.status.inFlight, 1);
+    edit({ answer: 'gone', listeners: [http], drain: { timeout: '10ms' } });
+    await selvedge.reload();
+    await client.closed();
+    await eventually(() => selvedge.status.inFlight === 0, 'nothing is in flight');
+    t.ok(client.ended);
+  },
+);
+
+t.test('what arrives on a listener before its config is in force waits for it', async (t) => {
+  const entered: string[] = [];
+  const sink = {
+    request: (_connection: unknown, req: unknown) => void entered.push(`request ${req}`),
+    upgrade: (_connection: unknown, req: unknown) => void entered.push(`upgrade ${req}`),
+    rejected: (_listener: unknown, code: unknown) => void entered.push(`rejected ${code}`),
+  } as RequestSink;
+  const gate = new Gate(sink);
+  const arrive = (name: string): void => {
+    gate.request(null as never, name as never, null as never);
+    gate.upgrade(null as never, name as never, null as never, null as never);
+  };
+  arrive('early');
+  gate.rejected(null as never, 'SLV_BAD_REQUEST', '');
+  t.same(entered, ['rejected SLV_BAD_REQUEST']);
+  gate.open();
+  arrive('late');
+  t.same(entered.slice(1), ['request early', 'upgrade early', 'request late', 'upgrade late']);
 });
 
 function commonNameAt(t: Test, port: number): Promise<string> {

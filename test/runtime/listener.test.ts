@@ -216,6 +216,22 @@ t.test('what follows `connection: close` is not looked at, and the answer before
   t.same([sink.requests, sink.refused], [['GET /1'], []]);
 });
 
+t.test('nothing behind a request that closes the connection is acted on', async (t) => {
+  const { port, sink, listener } = await open(t);
+  const more = `GET /2 HTTP/1.1\r\n${HOST}\r\nCONNECT a:1 HTTP/1.1\r\n${HOST}\r\n`;
+  const upgrade = get('Connection: upgrade\r\nUpgrade: websocket');
+  for (const next of [more, upgrade]) {
+    const refused = await exchange(port, `GET /1 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n${next}`);
+    t.match(refused, /^HTTP\/1\.1 400/);
+    t.equal(refused.indexOf('HTTP/1.1', 1), -1);
+  }
+  t.same([sink.requests, sink.upgrades], [[], []]);
+  listener.drain();
+  sink.handler = (_req, res) => void setTimeout(() => res.end('only'), 5);
+  t.match(await exchange(port, `GET /1 HTTP/1.1\r\n${HOST}\r\n${more}`), /^HTTP\/1\.1 200 OK[\s\S]*only$/);
+  t.same(sink.requests, ['GET /1']);
+});
+
 t.test('a body that turns out malformed while its response is being sent breaks the response off', async (t) => {
   const { port, sink } = await open(t);
   const started = new Promise<void>((resolve) => {
@@ -290,6 +306,13 @@ t.test('an upgrade offer behind a response that is being sent is an ordinary req
     `GET /1 HTTP/1.1\r\n${HOST}\r\nGET /2 HTTP/1.1\r\n${HOST}Connection: upgrade, close\r\nUpgrade: websocket\r\n\r\n`,
   );
   t.same(answer.match(/\[\/\d\]/g), ['[/1]', '[/2]']);
+});
+
+t.test('no request waits for ever behind an upgrade offer that was not taken', async (t) => {
+  const { port } = await open(t);
+  const offer = `GET /1 HTTP/1.1\r\n${HOST}Connection: upgrade\r\nUpgrade: h2c\r\n\r\n`;
+  const answer = await exchange(port, `${offer}GET /2 HTTP/1.1\r\n${HOST}Connection: close\r\n\r\n`);
+  t.match(answer, /^HTTP\/1\.1 200 OK\r\n[\s\S]*connection: close\r\n[\s\S]*served/i);
 });
 
 t.test('connections over the limit are closed and counted, and counted out when they close', async (t) => {

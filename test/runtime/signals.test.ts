@@ -20,7 +20,11 @@ function fileLog(t: Test) {
   const fd = openSync(path, 'a');
   const log = openProcessLog({ to: fd, format: 'json' });
   t.teardown(() => log.end().then(() => closeSync(fd)));
-  const lines = () => readFileSync(path, 'utf8').split('\n').filter(Boolean).map((line) => JSON.parse(line));
+  const lines = () =>
+    readFileSync(path, 'utf8')
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line));
   return { log, lines };
 }
 
@@ -28,7 +32,9 @@ function running(t: Test) {
   const process = new FakeProcess();
   const calls: string[] = [];
   let ended = (): void => {};
-  const drained = new Promise<void>((resolve) => { ended = resolve; });
+  const drained = new Promise<void>((resolve) => {
+    ended = resolve;
+  });
   const { log, lines } = fileLog(t);
   const drainable = {
     async close({ grace }: { readonly grace: boolean }) {
@@ -39,7 +45,11 @@ function running(t: Test) {
       calls.push(`reload ${reason}`);
     },
   };
-  const stop = untilStopped(drainable, { log, registry: new Registry(), process: process as unknown as NodeJS.Process });
+  const stop = untilStopped(drainable, {
+    log,
+    registry: new Registry(),
+    process: process as unknown as NodeJS.Process,
+  });
   return { process, calls, ended, stop, log, lines };
 }
 
@@ -69,7 +79,10 @@ t.test('a second signal exits at once, with its own number', async (t) => {
   t.same(process.exits, [143, 130]);
   t.same(calls, ['close with grace'], 'and drains only once');
   await log.end();
-  t.match(lines().map(({ msg }) => msg), ['draining', /second signal/, /second signal/]);
+  t.match(
+    lines().map(({ msg }) => msg),
+    ['draining', /second signal/, /second signal/],
+  );
 });
 
 t.test('SIGHUP reloads, but not while draining', async (t) => {
@@ -109,9 +122,18 @@ t.test('unhandled errors are logged with their stack and counted, and the proces
   process.emit('unhandledRejection', 'no error at all');
   t.same(process.exits, []);
   const { values } = await registry.getSingleMetric('selvedge_unhandled_errors_total')!.get();
-  t.same(values.map(({ labels, value }) => [labels.source, value]), [['exception', 1], ['rejection', 2]]);
+  t.same(
+    values.map(({ labels, value }) => [labels.source, value]),
+    [
+      ['exception', 1],
+      ['rejection', 2],
+    ],
+  );
   await log.end();
-  t.match(lines().map(({ err }) => err.stack), [/from a timer\n +at /, /from a promise\n +at /, /thrown: no error at all\n +at /]);
+  t.match(
+    lines().map(({ err }) => err.stack),
+    [/from a timer\n +at /, /from a promise\n +at /, /thrown: no error at all\n +at /],
+  );
   errors.detach();
   t.same(process.eventNames(), []);
 });
@@ -128,7 +150,10 @@ t.test('the log keeps every line, in order, also those written just before its e
   const { log, lines } = fileLog(t);
   for (let index = 0; index < 5_000; index++) log.logger.info({ index }, 'line');
   await log.end();
-  t.same(lines().map(({ index }) => index), Array.from({ length: 5_000 }, (_, index) => index));
+  t.same(
+    lines().map(({ index }) => index),
+    Array.from({ length: 5_000 }, (_, index) => index),
+  );
 });
 
 t.test('what waits is written at once for an exit that waits for nothing', async (t) => {
@@ -166,7 +191,16 @@ t.test('a reader that goes away ends the log, not the process', async (t) => {
 
 t.test('a person at a terminal reads short lines', async (t) => {
   const time = new Date(2026, 10, 21, 9, 5, 7).getTime();
-  t.equal(textOf(JSON.stringify({ level: 30, time, msg: 'listening on 0.0.0.0:8080', listener: 'gateway/public/http' })), '09:05:07 listening on 0.0.0.0:8080  listener=gateway/public/http');
-  t.equal(textOf(JSON.stringify({ level: 40, time, msg: 'shadowed', at: { line: 3 } })), '09:05:07 WARN shadowed  at={"line":3}');
-  t.equal(textOf(JSON.stringify({ level: 50, time, msg: 'failed', err: { message: 'x', stack: 'Error: x\n    at y' } })), '09:05:07 ERROR failed\nError: x\n    at y');
+  t.equal(
+    textOf(JSON.stringify({ level: 30, time, msg: 'listening on 0.0.0.0:8080', listener: 'gateway/public/http' })),
+    '09:05:07 listening on 0.0.0.0:8080  listener=gateway/public/http',
+  );
+  t.equal(
+    textOf(JSON.stringify({ level: 40, time, msg: 'shadowed', at: { line: 3 } })),
+    '09:05:07 WARN shadowed  at={"line":3}',
+  );
+  t.equal(
+    textOf(JSON.stringify({ level: 50, time, msg: 'failed', err: { message: 'x', stack: 'Error: x\n    at y' } })),
+    '09:05:07 ERROR failed\nError: x\n    at y',
+  );
 });

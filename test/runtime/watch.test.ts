@@ -22,7 +22,10 @@ function watching(t: Test, deps: WatchDeps = {}) {
     watch.close();
   });
   const next = async (): Promise<readonly string[]> => {
-    if (reports.length === 0) await new Promise<void>((resolve) => { arrived = resolve; });
+    if (reports.length === 0)
+      await new Promise<void>((resolve) => {
+        arrived = resolve;
+      });
     return reports.shift() as readonly string[];
   };
   return { watch, reports, next };
@@ -94,19 +97,22 @@ t.test('reports a target that changes behind a link into another directory', asy
   t.same(await next(), [join(dir, 'config/a.yaml')]);
 });
 
-t.test('a directory reports config files that come and go, and nothing that an editor leaves beside them', async (t) => {
-  const dir = t.testdir({ 'a.yaml': 'one' });
-  const { watch, reports } = watching(t, { watch: deaf });
-  await watch.update([dir]);
-  for (const litter of ['.a.yaml.swp', 'a.yaml~', '4913', 'notes.txt']) writeFileSync(join(dir, litter), 'x');
-  await watch.check();
-  t.same(reports, []);
-  writeFileSync(join(dir, 'b.yaml'), 'new');
-  await watch.check();
-  unlinkSync(join(dir, 'a.yaml'));
-  await watch.check();
-  t.same(reports, [[dir], [dir]]);
-});
+t.test(
+  'a directory reports config files that come and go, and nothing that an editor leaves beside them',
+  async (t) => {
+    const dir = t.testdir({ 'a.yaml': 'one' });
+    const { watch, reports } = watching(t, { watch: deaf });
+    await watch.update([dir]);
+    for (const litter of ['.a.yaml.swp', 'a.yaml~', '4913', 'notes.txt']) writeFileSync(join(dir, litter), 'x');
+    await watch.check();
+    t.same(reports, []);
+    writeFileSync(join(dir, 'b.yaml'), 'new');
+    await watch.check();
+    unlinkSync(join(dir, 'a.yaml'));
+    await watch.check();
+    t.same(reports, [[dir], [dir]]);
+  },
+);
 
 t.test('says nothing when a file is written with the content that it had', async (t) => {
   const file = join(t.testdir({ 'a.yaml': 'one' }), 'a.yaml');
@@ -142,7 +148,9 @@ t.test('says once per directory that it cannot be watched (EMFILE), and polls it
   const complaints: string[] = [];
   const { watch, next } = watching(t, {
     pollMs: 5,
-    watch() { throw Object.assign(new Error('too many open files'), { code: 'EMFILE' }); },
+    watch() {
+      throw Object.assign(new Error('too many open files'), { code: 'EMFILE' });
+    },
     onError: (error, directory) => complaints.push(`${directory}: ${error.message}`),
   });
   await watch.update(files);
@@ -181,17 +189,20 @@ t.test('follows a directory that is replaced by another one of its name', async 
   t.same(await next(), [file], 'the new directory sends the events');
 });
 
-t.test('the list of files changes: new ones are watched, dropped ones are not, kept ones keep what was seen', async (t) => {
-  const dir = t.testdir({ 'a.yaml': 'a', 'b.yaml': 'b', 'c.yaml': 'c' });
-  const [a, b, c] = ['a', 'b', 'c'].map((name) => join(dir, `${name}.yaml`));
-  const { watch, reports } = watching(t, { watch: deaf });
-  await watch.update([a, b]);
-  writeFileSync(b, 'changed before the list does');
-  await watch.update([b, c]);
-  for (const file of [a, c]) writeFileSync(file, 'changed');
-  await watch.check();
-  t.same(reports, [[b, c]]);
-});
+t.test(
+  'the list of files changes: new ones are watched, dropped ones are not, kept ones keep what was seen',
+  async (t) => {
+    const dir = t.testdir({ 'a.yaml': 'a', 'b.yaml': 'b', 'c.yaml': 'c' });
+    const [a, b, c] = ['a', 'b', 'c'].map((name) => join(dir, `${name}.yaml`));
+    const { watch, reports } = watching(t, { watch: deaf });
+    await watch.update([a, b]);
+    writeFileSync(b, 'changed before the list does');
+    await watch.update([b, c]);
+    for (const file of [a, c]) writeFileSync(file, 'changed');
+    await watch.check();
+    t.same(reports, [[b, c]]);
+  },
+);
 
 t.test('reports a file that changed while its config was being read', async (t) => {
   const file = join(t.testdir({ 'a.yaml': 'one' }), 'a.yaml');

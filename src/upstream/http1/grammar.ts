@@ -4,8 +4,11 @@ export const HTAB = 0x09;
 export const LF = 0x0a;
 export const CR = 0x0d;
 export const SP = 0x20;
+export const QUOTE = 0x22;
 export const COLON = 0x3a;
 export const SEMICOLON = 0x3b;
+export const EQUALS = 0x3d;
+export const BACKSLASH = 0x5c;
 
 /** 1 for every octet of a token (field names, methods). */
 export const TOKEN: Uint8Array = tableOf((octet) => /[!#$%&'*+\-.^_`|~0-9A-Za-z]/.test(String.fromCharCode(octet)));
@@ -72,4 +75,10 @@ const FORBIDDEN_TRAILERS: ReadonlySet<string> = new Set([
 /** Whether this trailer line may be passed on. */
 export function allowedAsTrailer(name: string): boolean {
   return !FORBIDDEN_TRAILERS.has(name.toLowerCase());
+}
+
+/** Whether this line decides where a message ends. */
+export function isFraming(name: string): boolean {
+  const lower = name.toLowerCase();
+  return lower === 'content-length' || lower === 'transfer-encoding';
 }

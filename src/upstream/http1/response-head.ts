@@ -1,6 +1,6 @@
 // Reads one complete response head, or trailer section, out of its text: strict, in one pass (RFC 9112 sections 4 to 6).
 import { TRANSPORT_CODES } from '../../dispatch.ts';
-import { COLON, CR, FIELD_CONTENT, HTAB, LF, SP, TOKEN } from './grammar.ts';
+import { COLON, CR, FIELD_CONTENT, HTAB, isFraming, LF, SP, TOKEN } from './grammar.ts';
 import { TransportError } from './transport-error.ts';
 
 /** Bound of the lines in one head or trailer section. */
@@ -105,7 +105,11 @@ export function readFields(text: string, at: number, lines: string[]): void {
         `the upstream sent more than ${MAX_FIELDS} field lines`,
       );
     }
-    lines.push(text.slice(nameStart, nameEnd), text.slice(valueStart, valueEnd));
+    const name = text.slice(nameStart, nameEnd);
+    // Parsers differ on a tab behind `chunked`: some see another coding, and so another end of the body.
+    if (valueEnd !== at && isFraming(name) && text.slice(valueEnd, at).includes('\t'))
+      throw malformed('framing field value');
+    lines.push(name, text.slice(valueStart, valueEnd));
     at += 2;
     octet = text.charCodeAt(at);
   }

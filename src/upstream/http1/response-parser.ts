@@ -1,6 +1,6 @@
 // Turns the octets that arrive on one connection into the parts of its responses, whatever their boundaries (RFC 9112).
 import { ChunkSizeReader } from './chunk-size.ts';
-import { allowedAsTrailer, CR, LF } from './grammar.ts';
+import { allowedAsTrailer, CR, isFraming, LF } from './grammar.ts';
 import { emptyHead, malformed, namesOption, type ResponseHead, readFields, readHead } from './response-head.ts';
 import { SectionBuffer } from './section-buffer.ts';
 
@@ -168,7 +168,10 @@ export class ResponseParser {
       return false;
     }
     if (statusCode === 101) throw malformed('101 for a protocol that was not asked for');
-    if (statusCode < 200) return this.#sink.onInterim();
+    if (statusCode < 200) {
+      if (!head.persistent) throw malformed('an interim response that ends the connection');
+      return this.#sink.onInterim();
+    }
     this.#state = this.#bodyState();
     return this.#sink.onHead();
   }
@@ -201,6 +204,7 @@ export class ResponseParser {
     if (lines.length === 0) return;
     const allowed: string[] = [];
     for (let i = 0; i < lines.length; i += 2) {
+      if (isFraming(lines[i])) throw malformed('framing in a trailer');
       if (allowedAsTrailer(lines[i])) allowed.push(lines[i], lines[i + 1]);
     }
     this.#rawTrailers = allowed;

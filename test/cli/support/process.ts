@@ -19,7 +19,11 @@ export class SelvedgeProcess {
   readonly ended: Promise<number | string>;
   #waiting: (() => void)[] = [];
 
-  constructor(t: Test, args: readonly string[], options: { readonly cwd?: string; readonly env?: NodeJS.ProcessEnv } = {}) {
+  constructor(
+    t: Test,
+    args: readonly string[],
+    options: { readonly cwd?: string; readonly env?: NodeJS.ProcessEnv } = {},
+  ) {
     const env = { ...process.env, ...options.env };
     this.child = spawn(process.execPath, [BIN, ...args], { cwd: options.cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
     t.teardown(() => {
@@ -52,7 +56,8 @@ export class SelvedgeProcess {
     for (;;) {
       const found = this.lines.find(({ msg }) => (typeof message === 'string' ? msg === message : message.test(msg)));
       if (found !== undefined) return found;
-      if (this.child.exitCode !== null) throw new Error(`ended without saying ${message}: ${this.stdout}${this.stderr}`);
+      if (this.child.exitCode !== null)
+        throw new Error(`ended without saying ${message}: ${this.stdout}${this.stderr}`);
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
     }
   }

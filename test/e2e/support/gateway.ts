@@ -9,7 +9,12 @@ export interface Running {
   readonly url: string;
 }
 
-type Overrides = Partial<ConfigInput> & { readonly listener?: object; readonly gateway?: object; readonly service?: object; readonly route?: object };
+type Overrides = Partial<ConfigInput> & {
+  readonly listener?: object;
+  readonly gateway?: object;
+  readonly service?: object;
+  readonly route?: object;
+};
 
 /** One gateway, one service `app` with these endpoints, one route that takes everything. */
 export function edgeTo(endpoints: readonly (string | number)[], overrides: Overrides = {}): ConfigInput {
@@ -19,7 +24,12 @@ export function edgeTo(endpoints: readonly (string | number)[], overrides: Overr
     admin: false,
     telemetry: { accessLog: false },
     gateways: { edge: { listeners: [{ name: 'http', host: '127.0.0.1', port: 0, ...listener }], ...gateway } },
-    services: { app: { endpoints: endpoints.map((endpoint) => (typeof endpoint === 'number' ? `127.0.0.1:${endpoint}` : endpoint)), ...service } },
+    services: {
+      app: {
+        endpoints: endpoints.map((endpoint) => (typeof endpoint === 'number' ? `127.0.0.1:${endpoint}` : endpoint)),
+        ...service,
+      },
+    },
     routes: [{ name: 'app', to: [{ service: 'app' }], ...route }],
     ...top,
   } as ConfigInput;
@@ -29,7 +39,9 @@ export async function run(t: Test, config: ConfigInput): Promise<Running> {
   const selvedge = await createSelvedge({ config, logger: false });
   await selvedge.start();
   t.teardown(() => selvedge.close({ timeoutMs: 0 }));
-  const first = Object.entries(selvedge.addresses()).find(([key]) => key.startsWith('gateway/')) ?? Object.entries(selvedge.addresses())[0];
+  const first =
+    Object.entries(selvedge.addresses()).find(([key]) => key.startsWith('gateway/')) ??
+    Object.entries(selvedge.addresses())[0];
   const { port } = first[1];
   return { selvedge, port, url: `http://127.0.0.1:${port}` };
 }

@@ -1,5 +1,5 @@
 // Clients and servers that say exactly the bytes they are told to, and nothing a polite library would.
-import { createServer as createHttp, type RequestListener, type Server as HttpServer } from 'node:http';
+import { createServer as createHttp, type Server as HttpServer, type RequestListener } from 'node:http';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import type { Test } from 'tap';
 
@@ -10,7 +10,10 @@ export async function httpUpstream(t: Test, listener: RequestListener): Promise<
 }
 
 /** An upstream that gets the raw socket once a whole request head has arrived. */
-export async function rawUpstream(t: Test, respond: (socket: Socket, head: string) => void): Promise<{ port: number; sockets: Set<Socket> }> {
+export async function rawUpstream(
+  t: Test,
+  respond: (socket: Socket, head: string) => void,
+): Promise<{ port: number; sockets: Set<Socket> }> {
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
     sockets.add(socket);
