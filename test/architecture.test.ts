@@ -24,8 +24,8 @@ const layers: readonly (readonly string[])[] = [
   ['main'],
 ];
 
-/** Built-in plugins reach what a user's plugin reaches; `index` alone knows them and hands them in. */
-const plugins = { may: ['plugin', 'errors', 'http', 'units', 'dispatch'], importedBy: ['index'] } as const;
+/** Built-in plugins reach what a user's plugin reaches; only the library and the commands know the list. */
+const plugins = { may: ['plugin', 'errors', 'http', 'units', 'dispatch'], importedBy: ['index', 'cli'] } as const;
 
 const level = new Map(layers.flatMap((row, index) => row.map((part) => [part, index] as const)));
 
