@@ -15,7 +15,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 const MARK = 'SELVEDGE_NODE';
 
 /** Nobody presses Ctrl-C twice in this many milliseconds. */
-const SAME_INTERRUPT_MS = 200;
+const SAME_INTERRUPT_MS = 500;
 
 // TypeScript configs and plugins need a Node that strips types by itself: 22.18, 24 and later.
 const pinned = process.features.typescript || process.env[MARK] ? null : pinnedNode();

@@ -2,6 +2,7 @@
 // `npm start -- -c FILE` runs any other config instead.
 import { join } from 'node:path';
 import { createSelvedge } from '../src/index.ts';
+import { openProcessLog } from '../src/runtime/process-log.ts';
 import { inventory } from './inventory.ts';
 import { orderService } from './orders.ts';
 import { type ChosenPorts, choosePorts } from './ports.ts';
@@ -32,10 +33,13 @@ async function runShop(): Promise<void> {
     { app: orderService({ version: 'v2', outbound }), port: ports.ORDERS_V2_PORT },
     { app: inventory(), port: ports.INVENTORY_PORT },
   ];
-  const selvedge = await createSelvedge({ config: join(root, 'config/shop.yaml') });
+  // The table says what listens where; from then on the log says what changes.
+  const log = openProcessLog({ format: process.stdout.isTTY ? 'text' : 'json', level: 'warn' });
+  const selvedge = await createSelvedge({ config: join(root, 'config/shop.yaml'), logger: log.logger });
   await Promise.all(services.map(({ app, port }) => app.listen({ host: '127.0.0.1', port })));
   await selvedge.start();
   process.stdout.write(announcement(ports, moved));
+  log.logger.level = 'info';
 
   let stoppedAt: number | null = null;
   const stop = async (): Promise<void> => {

@@ -150,6 +150,14 @@ function furnish(): string {
   return folder;
 }
 
+/** A page that the index does not name is found by nobody. */
+function checkIndex(): void {
+  const index = readFileSync(join(root, 'docs/README.md'), 'utf8');
+  for (const page of pages.filter((name) => dirname(name) === 'docs' && name !== 'docs/README.md')) {
+    if (!index.includes(`](${relative('docs', page)})`)) faults.push(`docs/README.md: does not lead to ${page}`);
+  }
+}
+
 function checkCodes(): void {
   const page = readFileSync(join(root, 'docs/errors.md'), 'utf8');
   const documented = new Map<string, string>();
@@ -184,6 +192,7 @@ try {
       if (/^ya?ml\b/.test(fence.language)) await checkConfig(page, fence, folder, index++);
     }
   }
+  checkIndex();
   checkCodes();
 } finally {
   rmSync(folder, { recursive: true, force: true });

@@ -21,10 +21,10 @@ let passed = 0;
 let failed = 0;
 let skipped = 0;
 
-function run(command: readonly string[]): boolean {
+function run(command: readonly string[], stdout: 'inherit' | 'ignore' = 'inherit'): boolean {
   const { status, error } = spawnSync(command[0], command.slice(1), {
     cwd: root,
-    stdio: ['ignore', 'inherit', 'inherit'],
+    stdio: ['ignore', stdout, 'inherit'],
     env: { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH}` },
   });
   if (error !== undefined) console.log(`${command[0]}: ${error.message}`);
@@ -66,7 +66,9 @@ function suite(): void {
     failures.push('tests (tap build)');
     return;
   }
-  const good = run(['tap', 'run', '--reporter=terse', `--output-file=${log}`, ...files]);
+  // At a terminal tap shows how far it is; elsewhere its redrawn lines would bury what failed.
+  const [reporter, stdout] = process.stdout.isTTY ? (['terse', 'inherit'] as const) : (['tap', 'ignore'] as const);
+  const good = run(['tap', 'run', `--reporter=${reporter}`, `--output-file=${log}`, ...files], stdout);
   const raw = existsSync(log) ? readFileSync(log, 'utf8') : '';
   const count = (kind: string): number => Number(totals(raw).match(new RegExp(`\\b${kind}: (\\d+)`))?.[1] ?? 0);
   passed += count('pass');
@@ -80,13 +82,38 @@ function suite(): void {
     console.log('no assertion was made');
   }
   const verdict = good && count('pass') > 0;
-  if (!verdict) failures.push('tests');
+  if (!verdict) {
+    failures.push('tests');
+    console.log(failedPoints(raw));
+  }
   console.log(`${verdict ? '✓' : '✗'} tests (${((performance.now() - startedAt) / 1000).toFixed(1)} s)`);
 }
 
 /** `# { total: 20, pass: 19, fail: 1 }`: one per subtest, the run's own last and without indentation. */
 function totals(raw: string): string {
   return raw.match(/^# \{ total: .*\}$/gm)?.at(-1) ?? '';
+}
+
+/** Every `not ok` with its diagnostics and the path of subtests to it; without those that only repeat one inside of them. */
+function failedPoints(raw: string): string {
+  const lines = raw.split('\n');
+  const path: string[] = [];
+  const told: string[] = [];
+  for (const [index, line] of lines.entries()) {
+    const depth = line.search(/\S/) / 4;
+    const subtest = /^ *# Subtest: (.*)$/.exec(line);
+    if (subtest !== null) path.splice(depth, Number.POSITIVE_INFINITY, subtest[1]);
+    const point = /^ *not ok \d+ (?:- )?(.*)$/.exec(line);
+    if (point === null) continue;
+    path.length = Math.min(path.length, depth + 1);
+    const name = point[1].replace(/ # time=.*/, '');
+    // The end of a subtest bears the name of its beginning; what failed in it has been told, unless it ended without a point.
+    if (path[depth] === name && told.at(-1)?.startsWith(path.join(' › '))) continue;
+    const end = lines.findIndex((text, at) => at > index && text.trim() === '...');
+    const diagnostics = lines[index + 1]?.trim() === '---' ? lines.slice(index + 2, end) : [];
+    told.push([[...path.slice(0, depth), name].join(' › '), ...diagnostics.slice(0, 40)].join('\n'));
+  }
+  return told.map((text) => `\n✗ ${text}`).join('\n');
 }
 
 if (files.length === 0) for (const { name, command } of checks) check(name, command);

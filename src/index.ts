@@ -6,6 +6,7 @@ import type { ConfigInput } from './config/define.ts';
 import type { Problem } from './config/problem.ts';
 import { builtins } from './plugins/index.ts';
 import { type CloseOptions, type ReloadOutcome, Runtime, type RuntimeState } from './runtime/control.ts';
+import { stdoutLogger } from './runtime/process-log.ts';
 import { rolesOf, selectionOf } from './runtime/roles.ts';
 import { fileSource, inputSource } from './runtime/source.ts';
 import { version } from './runtime/version.ts';
@@ -113,5 +114,5 @@ export async function createSelvedge(options: SelvedgeOptions): Promise<Selvedge
 
 function loggerOf(logger: Logger | boolean): Logger {
   if (typeof logger !== 'boolean') return logger;
-  return logger ? pino({ base: null }) : pino({ level: 'silent' });
+  return logger ? stdoutLogger() : pino({ level: 'silent' });
 }

@@ -10,7 +10,7 @@ const src = join(import.meta.dirname, '../src');
  * A part is a folder or a file of src/; a file named with its folder has a place of its own.
  */
 const layers: readonly (readonly string[])[] = [
-  ['errors', 'units', 'timer-wheel', 'dispatch'],
+  ['errors', 'units', 'timer-wheel', 'dispatch', 'lines'],
   ['http'],
   ['plugin'],
   ['config'],
@@ -25,7 +25,7 @@ const layers: readonly (readonly string[])[] = [
 ];
 
 /** Built-in plugins reach what a user's plugin reaches; only the library and the commands know the list. */
-const plugins = { may: ['plugin', 'errors', 'http', 'units', 'dispatch'], importedBy: ['index', 'cli'] } as const;
+const plugins = { may: ['plugin', 'errors', 'http', 'units', 'dispatch', 'lines'], importedBy: ['index', 'cli'] } as const;
 
 const level = new Map(layers.flatMap((row, index) => row.map((part) => [part, index] as const)));
 

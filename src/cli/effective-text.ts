@@ -1,5 +1,6 @@
 // How `selvedge print` writes the effective config: YAML with origins as comments, or plain values for JSON.
 import { Document, Pair, Scalar, YAMLMap, YAMLSeq } from 'yaml';
+import { formatPlace } from '../config/problem.ts';
 import type { ValueOrigin } from '../config/provenance.ts';
 import type { Annotated } from './effective-config.ts';
 
@@ -34,8 +35,7 @@ function commented<T extends Scalar | YAMLMap | YAMLSeq>(node: T, origin: ValueO
 /** `config/shop.yaml:12:5`, `default`, `${PORT} config/shop.yaml:12:5`. */
 function originText({ place, variables }: ValueOrigin): string {
   if (place === null) return 'default';
-  const at = place.line > 0 ? `${place.file}:${place.line}:${place.column}` : place.file;
-  return [...variables.map((name) => `\${${name}}`), at].join(' ');
+  return [...variables.map((name) => `\${${name}}`), formatPlace(place)].join(' ');
 }
 
 export function plainValue({ parts, scalar }: Annotated): unknown {

@@ -36,8 +36,10 @@ Exit codes: 0 good, 1 the config has errors, 2 wrong usage.`,
       env: io.env,
       cwd: io.cwd,
     });
-    for (const problem of problems) io.stderr.write(`${formatProblem(problem)}\n`);
-    if (config === null || provenance === null) return EXIT.checkFailed;
+    if (config === null || provenance === null) {
+      for (const problem of problems) io.stderr.write(`${formatProblem(problem)}\n`);
+      return EXIT.checkFailed;
+    }
 
     let selection: Selection | null = null;
     if (route !== undefined) {

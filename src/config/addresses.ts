@@ -86,7 +86,9 @@ function* boundAddresses(
 function overlap(bound: Bound, other: Bound): string {
   const address = formatHostPort(bound.host, bound.port);
   const others = formatHostPort(other.host, other.port);
-  return address === others ? `both listen on ${address}` : `listen on addresses that overlap, ${address} and ${others}`;
+  return address === others
+    ? `both listen on ${address}`
+    : `listen on addresses that overlap, ${address} and ${others}`;
 }
 
 /** A mesh puts the same ports on many machines; two hops share one only where their addresses do. */

@@ -11,7 +11,7 @@ import { knownNames } from './known-names.ts';
 import { merge } from './merge.ts';
 import type { Config } from './model.ts';
 import { Origins } from './origins.ts';
-import type { Problem } from './problem.ts';
+import { hasErrors, inOrder, type Problem } from './problem.ts';
 import { Provenance } from './provenance.ts';
 import { type FilesResult, readPath } from './read-files.ts';
 import { readObject } from './read-module.ts';
@@ -106,13 +106,12 @@ async function load(
   checkSemantics(cursor, config, { names, incomplete: partial, roles: options.roles ?? null });
   problems.push(...unheard(findings.problems, problems));
   findings.problems.length = 0;
-  if (!partial && !problems.some(({ severity }) => severity === 'error')) {
+  if (!partial && !hasErrors(problems)) {
     checkUnused(cursor, config);
     problems.push(...findings.problems);
   }
-  const failed = problems.some(({ severity }) => severity === 'error');
   return {
-    config: failed ? null : config,
+    config: hasErrors(problems) ? null : config,
     problems: inOrder(problems),
     files: [...files],
     provenance: new Provenance(valid.config, origins),
@@ -121,24 +120,14 @@ async function load(
 
 /** What is not just the consequence of a mistake that was reported already: at that very place, or because of what it took away. */
 function unheard(found: readonly Problem[], before: readonly Problem[]): Problem[] {
-  const reported = before.filter(({ severity, path }) => severity === 'error' && path !== '').map(({ path }) => path);
-  return found.filter(({ path }) => path === '' || !reported.some((other) => other === path || isBelow(other, path)));
+  const touched = new Set<string>();
+  for (const { severity, path } of before) {
+    if (severity === 'error') for (let part = path; part !== ''; part = parentOf(part)) touched.add(part);
+  }
+  return found.filter(({ path }) => !touched.has(path));
 }
 
-function isBelow(path: string, ancestor: string): boolean {
-  return path.startsWith(ancestor) && (path[ancestor.length] === '.' || path[ancestor.length] === '[');
-}
-
-/** By file and position, as an editor lists them; what has no line comes first. */
-function inOrder(problems: readonly Problem[]): Problem[] {
-  const key = ({ place }: Problem): readonly [string, number, number] => [
-    place?.file ?? '',
-    place?.line ?? 0,
-    place?.column ?? 0,
-  ];
-  return [...problems].sort((a, b) => {
-    const [fileA, lineA, columnA] = key(a);
-    const [fileB, lineB, columnB] = key(b);
-    return fileA < fileB ? -1 : fileA > fileB ? 1 : lineA - lineB || columnA - columnB;
-  });
+/** `routes[3].to[0]` → `routes[3].to`. */
+function parentOf(path: string): string {
+  return path.slice(0, Math.max(path.lastIndexOf('.'), path.lastIndexOf('['), 0));
 }

@@ -1,6 +1,6 @@
 // Joins the documents of one config by name. The order of files never decides anything: what is said twice is an error.
 import type { Place } from './model.ts';
-import type { Problem } from './problem.ts';
+import { formatPlace, type Problem } from './problem.ts';
 import type { Dict, Entry, Tree } from './tree.ts';
 
 export interface Merged {
@@ -81,6 +81,5 @@ function isNothing(tree: Tree): boolean {
 }
 
 function twice(path: string, what: string, first: Place, second: Place): Problem {
-  const at = first.line > 0 ? `${first.file}:${first.line}:${first.column}` : first.file;
-  return { severity: 'error', place: second, path, message: `${what} is defined twice, also at ${at}` };
+  return { severity: 'error', place: second, path, message: `${what} is defined twice, also at ${formatPlace(first)}` };
 }

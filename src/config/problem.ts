@@ -30,3 +30,17 @@ export function formatProblem(problem: Problem): string {
 export function hasErrors(problems: readonly Problem[]): boolean {
   return problems.some(({ severity }) => severity === 'error');
 }
+
+/** By file and position, as an editor lists them; what has no line comes first. */
+export function inOrder(problems: readonly Problem[]): Problem[] {
+  const key = ({ place }: Problem): readonly [string, number, number] => [
+    place?.file ?? '',
+    place?.line ?? 0,
+    place?.column ?? 0,
+  ];
+  return [...problems].sort((a, b) => {
+    const [fileA, lineA, columnA] = key(a);
+    const [fileB, lineB, columnB] = key(b);
+    return fileA < fileB ? -1 : fileA > fileB ? 1 : lineA - lineB || columnA - columnB;
+  });
+}

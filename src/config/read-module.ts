@@ -3,7 +3,7 @@ import { pathToFileURL } from 'node:url';
 import type { Problem } from './problem.ts';
 import type { ReadResult } from './read-yaml.ts';
 import { type SubstitutionContext, substitute } from './substitute.ts';
-import { type Entry, MAX_DEPTH, type Source, type SourceFile, type Tree, wholeFile } from './tree.ts';
+import { type Entry, MAX_DEPTH, plainSource, type SourceFile, type Tree, wholeFile } from './tree.ts';
 
 /** Grows with every import: modules are cached by address, and an edited file must be read again. */
 let reading = 0;
@@ -31,7 +31,7 @@ export async function readModule(
 /** Values keep the file as their place; strings may hold references as in YAML. */
 export function readObject(config: unknown, file: SourceFile, context: Omit<SubstitutionContext, 'dir'>): ReadResult {
   const place = wholeFile(file);
-  const plain: Source = { place, file, variables: [], secret: false, faults: [] };
+  const plain = plainSource(place, file);
 
   const read = (value: unknown, depth: number): Tree => {
     if (depth > MAX_DEPTH) throw new RangeError(`nested more than ${MAX_DEPTH} deep`);

@@ -4,6 +4,7 @@ import type { CompleteConfig, CompleteRoute } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import type { KnownNames } from './known-names.ts';
 import type { Config, PluginUse } from './model.ts';
+import { formatPlace } from './problem.ts';
 import { didYouMean } from './suggest.ts';
 
 export interface SemanticsOptions {
@@ -40,7 +41,8 @@ function checkRoles(written: Cursor<CompleteConfig>, { names, incomplete }: Sema
     else mesh.errorAt('mesh.mtls', message);
   }
   if (incomplete || names.gateways.size > 0) return;
-  if (hops.length === 0) written.errorAt('gateways', 'nothing to run: define a gateway here, or a hop by "internal" of a service');
+  if (hops.length === 0)
+    written.errorAt('gateways', 'nothing to run: define a gateway here, or a hop by "internal" of a service');
   for (const route of written.at('routes').filled().items()) {
     if (route.value.internal !== undefined || route.value.gateways !== undefined) continue;
     route.error('no gateway serves it, because none is defined; "internal" makes a route for calls between services');
@@ -58,7 +60,7 @@ function checkUniqueRoutes(routes: readonly Cursor<CompleteRoute>[]): void {
 }
 
 function placeOf({ place, path }: Cursor<unknown>): string {
-  return place.line > 0 ? `${place.file}:${place.line}:${place.column}` : path;
+  return place.line > 0 ? formatPlace(place) : path;
 }
 
 function checkReferences(route: Cursor<CompleteRoute>, names: KnownNames): void {

@@ -27,7 +27,8 @@ export function shapeProblems(errors: readonly ErrorObject[]): ShapeProblem[] {
     .filter(
       (error) =>
         error.keyword !== 'anyOf' &&
-        error.keyword !== 'propertyNames' && !isEcho(error) &&
+        error.keyword !== 'propertyNames' &&
+        !isEcho(error) &&
         !outer.some((union) => isInside(error, union)),
     )
     .map(sentence);
@@ -46,7 +47,9 @@ function unionProblems(union: ErrorObject, errors: readonly ErrorObject[]): Shap
   }
   const found = isCollection(union.data) ? kindOf(union.data) : JSON.stringify(union.data);
   const literals = branches.flatMap((branch) => (branch.const === undefined ? [] : [String(branch.const)]));
-  const texts = branches.filter(({ type, patternErrorMessage }) => type === 'string' && patternErrorMessage === undefined);
+  const texts = branches.filter(
+    ({ type, patternErrorMessage }) => type === 'string' && patternErrorMessage === undefined,
+  );
   const hint = typeof union.data === 'string' ? didYouMean(union.data, literals) : quoteHint(texts[0], union.data);
   return [
     {
@@ -156,7 +159,8 @@ function typeHint(schema: SchemaLike, value: unknown): string {
 }
 
 function quoteHint(schema: SchemaLike | undefined, value: unknown): string {
-  const unquoted = schema?.type === 'string' && schema.enum === undefined && (typeof value === 'number' || typeof value === 'boolean');
+  const unquoted =
+    schema?.type === 'string' && schema.enum === undefined && (typeof value === 'number' || typeof value === 'boolean');
   return unquoted ? `: put it in quotes, "${String(value)}"` : '';
 }
 

@@ -49,6 +49,13 @@ export type Tree = Leaf | List | Dict;
 /** Deeper than any config; what nests deeper is an attack or an accident, and would overflow the stack. */
 export const MAX_DEPTH = 64;
 
+/** Of a value without references. */
+export function plainSource(place: Place, file: SourceFile): Source {
+  return { place, file, variables: NONE, secret: false, faults: NONE };
+}
+
+const NONE: readonly string[] = Object.freeze([]);
+
 export function sourceFile(path: string, cwd: string): SourceFile {
   const fromHere = relative(cwd, path);
   const below = fromHere !== '' && fromHere !== '..' && !fromHere.startsWith(`..${sep}`) && !isAbsolute(fromHere);

@@ -11,7 +11,8 @@ interface Unsupported {
 const oneOf =
   (...names: readonly string[]) =>
   (value: unknown): boolean =>
-    (typeof value === 'string' && names.includes(value)) || (isMap(value) && Object.keys(value).some((key) => names.includes(key)));
+    (typeof value === 'string' && names.includes(value)) ||
+    (isMap(value) && Object.keys(value).some((key) => names.includes(key)));
 
 const keys = (prefix: string, names: string): Unsupported[] =>
   names.split(' ').map((name) => ({ path: prefix === '' ? name : `${prefix}.${name}` }));

@@ -1,10 +1,14 @@
 // Writes one JSON line for each request once it is over, whatever became of it.
 import { resolve } from 'node:path';
 import { positionOf } from '../http/position.ts';
+import { type LineWriter, openLines } from '../lines/line-writer.ts';
 import { Counter, definePlugin, parseShare, Type, UNIT_PATTERNS } from '../plugin.ts';
 import { accessLine, LINE_FIELDS } from './access-line.ts';
 import { finalStatus } from './final-status.ts';
-import { LineWriter } from './line-writer.ts';
+
+const STDOUT = 1;
+/** Characters held while the destination is slow; half of what the process's own words may fill, so that there is room for them. */
+const MAX_PENDING = 8 * 1_048_576;
 
 export default definePlugin(
   {
@@ -70,7 +74,7 @@ export default definePlugin(
     const redact = new Set(options.redact.map((name) => name.toLowerCase()));
     const settings = { ...options, headers: options.headers.map((name) => name.toLowerCase()), redact };
 
-    const destination = options.destination === 'stdout' ? 'stdout' : resolve(options.destination);
+    const destination = options.destination === 'stdout' ? STDOUT : resolve(options.destination);
     const writer = app.shared(
       `access-log ${destination}`,
       () => openWriter(),
@@ -84,8 +88,9 @@ export default definePlugin(
         (app.metrics.getSingleMetric(name) as Counter | undefined) ??
         new Counter({ name, help, registers: [app.metrics] });
       const { logger } = app;
-      return new LineWriter(destination, {
-        onTrouble: (err) => logger.error({ err, destination }, 'the access log cannot be written'),
+      return openLines(destination, {
+        maxPending: MAX_PENDING,
+        onTrouble: (err) => logger.error({ err, destination: options.destination }, 'the access log cannot be written'),
         onDrop: (lines) => dropped.inc(lines),
       });
     }

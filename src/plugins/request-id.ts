@@ -27,20 +27,14 @@ export default definePlugin(
     const header = options.header.toLowerCase();
     const trust = options.trust ?? app.chain.role !== 'gateway';
 
-    app.addHook('onRequest', (request, _reply, done) => {
+    app.addHook('onRequest', (request, reply, done) => {
       const { headers, selvedge } = request;
       const given = headers[header];
       if (trust && typeof given === 'string' && WELL_FORMED.test(given)) selvedge.id = given;
       else headers[header] = selvedge.id;
+      // What stands on the reply already wins over the upstream's own idea of it.
+      if (options.response) reply.header(header, selvedge.id);
       done();
     });
-
-    // In onSend, when the upstream's headers lie on the reply: its own idea of the id must not win.
-    if (options.response) {
-      app.addHook('onSend', (request, reply, payload, done) => {
-        reply.header(header, request.selvedge.id);
-        done(null, payload);
-      });
-    }
   },
 );

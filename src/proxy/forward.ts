@@ -107,11 +107,14 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
   readonly #head: ResponseHead = { contentLength: null, contentType: false };
   /** Until it is dispatched. */
   #options: DispatchOptions | null = null;
-  /** A response body that arrived whole. */
-  #whole: Buffer | undefined;
   #status = 0;
   #headers: ResponseHeaders = NO_HEADERS;
-  /** Response data that arrived before it was decided how to send it; at most one socket read. */
+  /** Header lines as received; null where somebody on the upstream side may have changed `#headers`. */
+  #rawHeaders: string[] | null = null;
+  #trailers: [string, string][] | null = null;
+  /** The response ended in the turn of the event loop that brought its head. */
+  #complete = false;
+  /** Response data that arrived before it was decided how to send it; what one turn of the event loop read. */
   #early: Buffer[] | Buffer | null = null;
   #body: UpstreamBody | null = null;
   #watch: BodyWatch | null = null;
@@ -173,13 +176,20 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     atEndOfTurn(this);
   }
 
-  /** First the request leaves, later a response that arrived whole. */
+  /** First the request leaves; later, after the turn that brought its head, the response does. */
   endOfTurn(): void {
     const options = this.#options;
-    if (options !== null) {
-      this.#options = null;
-      if (!this.exchange.aborted && this.#phase === 'waiting') this.target.chain.dispatch(options, this);
-    } else if (!this.exchange.aborted) this.reply.send(this.#whole);
+    try {
+      if (options === null) this.#answer();
+      else {
+        this.#options = null;
+        if (!this.exchange.aborted && this.#phase === 'waiting') this.target.chain.dispatch(options, this);
+      }
+    } catch (error) {
+      this.exchange.abort(GONE);
+      this.exchange.res.destroy();
+      throw error;
+    }
   }
 
   #attachBody(options: DispatchOptions): void {
@@ -205,8 +215,9 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     }
     this.#status = status;
     this.#headers = headers;
+    if (this.#rawOnly) this.#rawHeaders = controller.rawHeaders;
     this.#phase = 'deciding';
-    process.nextTick(decideLater, this, controller);
+    atEndOfTurn(this);
   }
 
   onResponseData(_controller: DispatchController, chunk: Buffer): void {
@@ -230,17 +241,8 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
       cutRest(this.exchange);
     } else if (this.#phase === 'deciding') {
       this.#stopUpload();
-      this.#writeHead(controller);
-      const early = this.#early;
-      const payload = early === null ? undefined : Array.isArray(early) ? Buffer.concat(early) : early;
-      if (lines !== null || (payload !== undefined && !this.#head.contentType)) {
-        this.#startStream(controller);
-        (this.#body as UpstreamBody).finish(lines);
-      } else {
-        this.#whole = payload;
-        atEndOfTurn(this);
-      }
-      this.#phase = 'over';
+      this.#trailers = lines;
+      this.#complete = true;
     }
   }
 
@@ -268,30 +270,40 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     );
   }
 
-  /** After the read that brought the head: what has not ended by now is a stream. */
-  decide(controller: DispatchController): void {
-    if (this.#phase !== 'deciding') return;
-    this.#phase = 'streaming';
-    this.#writeHead(controller);
-    this.#startStream(controller);
-  }
-
-  #writeHead(controller: DispatchController): void {
-    const { reply, exchange } = this;
+  /** A small body that arrived whole goes out as one buffer; what has not ended by now is a stream. */
+  #answer(): void {
+    const { exchange, reply } = this;
+    if (this.#phase !== 'deciding' || exchange.aborted) return;
+    this.#phase = this.#complete ? 'over' : 'streaming';
     reply.code(this.#status);
-    copyResponseHeaders(reply, controller, this.#headers, this.#rawOnly, this.#head);
+    copyResponseHeaders(reply, this.#rawHeaders, this.#headers, this.#head);
     for (const changes of this.backend.responseHeaders) applyToReply(changes as HeaderChanges, reply);
-    if (this.#phase !== 'streaming') releaseBody(exchange, reply);
+    if (!this.#complete) {
+      this.#startStream();
+      return;
+    }
+    releaseBody(exchange, reply);
+    // Fastify gives a buffer without a content type one of its own.
+    if (this.#trailers !== null || (this.#early !== null && !this.#head.contentType)) {
+      this.#startStream().finish(this.#trailers);
+    } else reply.send(this.#wholeBody());
   }
 
-  #startStream(controller: DispatchController): void {
-    const body = new UpstreamBody(this.exchange, controller, this.service.wheel, this.timeouts.idleMs);
+  #wholeBody(): Buffer | undefined {
+    const early = this.#early;
+    if (early === null) return undefined;
+    return Array.isArray(early) ? Buffer.concat(early) : early;
+  }
+
+  #startStream(): UpstreamBody {
+    const body = new UpstreamBody(this.exchange, this.service.wheel, this.timeouts.idleMs);
     this.#body = body;
     const early = this.#early;
     this.#early = null;
     if (Array.isArray(early)) for (const chunk of early) body.deliver(chunk);
     else if (early !== null) body.deliver(early);
     this.reply.send(body);
+    return body;
   }
 
   #stopUpload(): void {
@@ -320,11 +332,6 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     }
     reply.send(error);
   }
-}
-
-/** process.nextTick's callback: one function for all requests. */
-function decideLater(forwarding: Forwarding, controller: DispatchController): void {
-  forwarding.decide(controller);
 }
 
 function tooLarge(limit: number): SelvedgeError {

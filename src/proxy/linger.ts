@@ -1,5 +1,6 @@
 // A response that is ready before its request's body: the connection closes, but not before the client could read the answer.
 import type { FastifyReply } from 'fastify';
+import { reasonOf } from '../errors.ts';
 import type { RequestExchange } from './exchange.ts';
 
 /** A body this small is read to its end and thrown away, and the connection goes on. */
@@ -7,6 +8,8 @@ const SMALL_BODY_BYTES = 65_536;
 /** How long and how much a client may go on sending after its answer; past either the connection is cut. */
 const LINGER_MS = 2_000;
 const LINGER_BYTES = 1_048_576;
+/** Who was too slow for its answer is not waited for after it. */
+const TOO_SLOW = reasonOf('SLV_REQUEST_TIMEOUT');
 
 /**
  * For an answer that does not wait for the request's body: decides what becomes of the rest of it.
@@ -15,7 +18,9 @@ const LINGER_BYTES = 1_048_576;
 export function releaseBody(exchange: RequestExchange, reply: FastifyReply): void {
   const { req, contentLength, expectContinue } = exchange;
   if (!exchange.hasBody || req.complete) return;
-  if (expectContinue || contentLength === null || contentLength > SMALL_BODY_BYTES) lingerAfter(exchange, reply);
+  const tooSlow = exchange.reason === TOO_SLOW;
+  if (tooSlow || expectContinue || contentLength === null || contentLength > SMALL_BODY_BYTES)
+    lingerAfter(exchange, reply);
   else endWithin(exchange, exchange.connection.listener.limits.bodyIdleTimeoutMs || LINGER_MS);
 }
 
@@ -24,8 +29,10 @@ export function cutRest(exchange: RequestExchange): void {
   if (exchange.hasBody && !exchange.req.complete) endWithin(exchange, LINGER_MS);
 }
 
+/** Whoever read the body may have paused it when it stopped: unread, it would hold up the next request on the connection. */
 function endWithin({ req }: RequestExchange, limitMs: number): void {
   const { socket } = req;
+  req.resume();
   const timer = setTimeout(() => {
     if (!req.complete) socket.destroy();
   }, limitMs);

@@ -1,6 +1,6 @@
 // The upstream's header lines onto the reply: without hop-by-hop fields, repeated ones kept as a list.
 import type { FastifyReply } from 'fastify';
-import type { DispatchController, ResponseHeaders } from '../dispatch.ts';
+import type { ResponseHeaders } from '../dispatch.ts';
 import { connectionTokens, FORBIDDEN_TRAILERS, HOP_BY_HOP } from '../http/hop-by-hop.ts';
 
 /** What the forwarder itself wants to know of the response head. */
@@ -10,18 +10,16 @@ export interface ResponseHead {
 }
 
 /**
- * Copies the head onto the reply. `raw` is used when nobody on the upstream side could have changed `headers`.
+ * Copies the head onto the reply. `raw` is null when somebody on the upstream side may have changed `headers`.
  * A header that a plugin already set on the reply wins, except those that add up (`vary`, `set-cookie`).
  * Fills `seen` instead of allocating a result.
  */
 export function copyResponseHeaders(
   reply: FastifyReply,
-  controller: DispatchController,
+  raw: readonly string[] | null,
   headers: ResponseHeaders,
-  rawOnly: boolean,
   seen: ResponseHead,
 ): void {
-  const raw = rawOnly ? controller.rawHeaders : null;
   const received = raw === null ? headers : byName(raw);
   const { connection } = received;
   const drop = connection === undefined ? NONE : connectionTokens(String(connection));

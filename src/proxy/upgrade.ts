@@ -18,6 +18,23 @@ export interface UpgradedUpstream {
   readonly head: Buffer | null;
 }
 
+/**
+ * Until the upstream agrees nobody reads from the client, so nobody would see it leave. What it sends too early waits in the
+ * socket's buffer (64 KiB at most, then in the kernel).
+ */
+export function leaveWithClient(client: Duplex): void {
+  client.on('readable', lookForEnd).on('end', leave);
+}
+
+/** Takes nothing: with an empty buffer it brings the end to light. */
+function lookForEnd(this: Duplex): void {
+  this.read(0);
+}
+
+function leave(this: Duplex): void {
+  this.destroy();
+}
+
 /** Writes the 101 and joins the sockets. The exchange ends when both are closed. */
 export function openTunnel(
   exchange: RequestExchange,
@@ -32,6 +49,7 @@ export function openTunnel(
     server.destroy();
     return;
   }
+  client.off('readable', lookForEnd).off('end', leave);
   reply.hijack();
   for (const change of changes) applyToReply(change, reply);
   const { res } = exchange;

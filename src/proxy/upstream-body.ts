@@ -10,22 +10,23 @@ const BUFFER_BYTES = 65_536;
 
 export class UpstreamBody extends Readable {
   readonly #exchange: RequestExchange;
-  readonly #controller: DispatchController;
+  /** Null once the response has arrived whole: then there is nothing left to hold back. */
+  readonly #controller: DispatchController | null;
   readonly #stall: StallWatch | null;
   #trailers: [string, string][] | null = null;
 
   /** @param idleMs how long a client may take nothing at all while data waits for it; 0: for ever */
-  constructor(exchange: RequestExchange, controller: DispatchController, wheel: TimerWheel, idleMs: number) {
+  constructor(exchange: RequestExchange, wheel: TimerWheel, idleMs: number) {
     super({ highWaterMark: BUFFER_BYTES });
     this.#exchange = exchange;
-    this.#controller = controller;
+    this.#controller = exchange.controller;
     this.#stall = idleMs > 0 ? new StallWatch(this, exchange, wheel, idleMs) : null;
     this.once('end', this.#sendTrailers);
   }
 
   /** Data of the upstream. */
   deliver(chunk: Buffer): void {
-    if (this.push(chunk)) return;
+    if (this.push(chunk) || this.#controller === null) return;
     this.#controller.pause();
     this.#stall?.begin();
   }
@@ -45,7 +46,7 @@ export class UpstreamBody extends Readable {
   }
 
   override _read(): void {
-    if (!this.#controller.paused) return;
+    if (this.#controller?.paused !== true) return;
     this.#stall?.cancel();
     this.#controller.resume();
   }
@@ -53,7 +54,7 @@ export class UpstreamBody extends Readable {
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     this.#stall?.cancel();
     this.#exchange.controller = null;
-    this.#controller.abort(error ?? new SelvedgeError('SLV_CLIENT_ABORTED', 'the response is not wanted any more'));
+    this.#controller?.abort(error ?? new SelvedgeError('SLV_CLIENT_ABORTED', 'the response is not wanted any more'));
     callback(error);
   }
 

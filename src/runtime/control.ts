@@ -2,6 +2,7 @@
 import type { Logger } from 'pino';
 import { formatProblem, hasErrors, type Problem } from '../config/problem.ts';
 import { formatHostPort } from '../http/address.ts';
+import { locatePluginProblem } from '../proxy/locate-plugin-problem.ts';
 import type { OpenAdmin } from './admin-slot.ts';
 import { ConfigError, RoleError } from './config-error.ts';
 import { Installation, type InstallationOptions } from './installation.ts';
@@ -195,7 +196,9 @@ export class Runtime {
     if (unknown.length > 0) return { applied: false, problems: [...problems, ...unknown] };
     const installed = await this.#installation.install(config);
     const placed = installed.problems.map((problem) => {
-      return { ...problem, place: problem.place ?? provenance?.locate(problem.path.split('.')) ?? null };
+      if (provenance === null) return problem;
+      if (problem.place === null) return { ...problem, place: provenance.locate(problem.path.split('.')) };
+      return locatePluginProblem(problem, config, provenance);
     });
     return { applied: installed.applied, problems: [...problems, ...placed] };
   }

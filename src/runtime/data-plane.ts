@@ -3,9 +3,10 @@ import { randomBytes } from 'node:crypto';
 import { type IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import type { Logger } from 'pino';
 import type { Counter, Registry } from 'prom-client';
 import * as prom from 'prom-client';
-import { type Code, SelvedgeError } from '../errors.ts';
+import { type Code, reasonOf, SelvedgeError } from '../errors.ts';
 import { clientAddressOf } from '../gateway/trust.ts';
 import { normalizeHost, normalizePath, splitTarget } from '../http/path.ts';
 import type { Chain } from '../proxy/chain.ts';
@@ -13,6 +14,7 @@ import { parseGrpcTimeout } from '../proxy/deadline-headers.ts';
 import { EXCHANGE, RequestExchange } from '../proxy/exchange.ts';
 import { sanitiseHeaders } from '../proxy/request-headers.ts';
 import type { RouteTarget } from '../proxy/target.ts';
+import { leaveWithClient } from '../proxy/upgrade.ts';
 import type { Lookup } from '../routing/table.ts';
 import { type Connection, EXPECT_CONTINUE, type ListenerSpec, type RequestSink } from './listener-spec.ts';
 import type { ListenerPlan, Snapshot } from './snapshot.ts';
@@ -25,10 +27,12 @@ export class DataPlane implements RequestSink {
   #idle: (() => void)[] = [];
   readonly #live = new Set<RequestExchange>();
   readonly #rejected: Counter<string>;
+  readonly #log: Logger;
   /** Unguessable, and apart from other processes'; a counter makes it unique within this one. */
   readonly #idPrefix = randomBytes(9).toString('base64url');
 
-  constructor(registry: Registry) {
+  constructor(registry: Registry, log: Logger) {
+    this.#log = log;
     this.#rejected =
       (registry.getSingleMetric('selvedge_rejected_requests_total') as Counter<string> | undefined) ??
       new prom.Counter({
@@ -85,7 +89,7 @@ export class DataPlane implements RequestSink {
   request(connection: Connection, req: IncomingMessage, res: ServerResponse): void {
     const exchange = this.#begin(connection, req, res);
     res.on('close', onResponseClose);
-    this.#route(exchange);
+    this.#enter(exchange);
   }
 
   upgrade(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): void {
@@ -98,12 +102,13 @@ export class DataPlane implements RequestSink {
     exchange.upgradeHead = head;
     socket.on('error', ignoreSocketError);
     socket.once('close', () => finishAbandoned(exchange));
+    leaveWithClient(socket);
     res.once('finish', () => {
       if (res.socket === null) return;
       res.detachSocket(socket as Socket);
       (socket as Socket).destroySoon();
     });
-    this.#route(exchange);
+    this.#enter(exchange);
   }
 
   rejected(listener: ListenerSpec, code: Code): void {
@@ -127,6 +132,18 @@ export class DataPlane implements RequestSink {
       for (const resolve of this.#idle.splice(0)) resolve();
     }
   };
+
+  /** What is thrown on the way into a chain is nobody's answer any more: it costs this connection, and nothing else. */
+  #enter(exchange: RequestExchange): void {
+    try {
+      this.#route(exchange);
+    } catch (error) {
+      this.#log.error({ err: error, requestId: exchange.id }, 'a request failed on its way into its chain');
+      exchange.reason = reasonOf('SLV_INTERNAL');
+      exchange.req.socket.destroy();
+      finishAbandoned(exchange);
+    }
+  }
 
   /** Refusals go through a chain as well: every answer is logged and counted the same way. */
   #route(exchange: RequestExchange): void {

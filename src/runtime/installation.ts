@@ -37,7 +37,7 @@ export class Installation {
     const wheel = new TimerWheel({ onError: (error) => logger.error({ err: error }, 'a timer failed') });
     const shared = new SharedStore((error, key) => logger.error({ err: error, key }, 'shared state was not disposed'));
     this.#compileDeps = { roles, builtins, logger, registry, wheel, shared };
-    this.dataPlane = new DataPlane(registry);
+    this.dataPlane = new DataPlane(registry, logger);
     this.listeners = new ListenerSet(this.dataPlane, (spec, sink) => new Listener(spec, sink, logger));
     this.admin = new AdminSlot(openAdmin);
   }

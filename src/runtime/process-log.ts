@@ -1,6 +1,6 @@
 // Where everything that the process says ends: one pino logger on one destination, shared by access log, plugins and runtime.
 import { type DestinationStream, type Logger, pino } from 'pino';
-import { LineSink } from './line-sink.ts';
+import { openLines } from '../lines/line-writer.ts';
 
 export interface ProcessLog {
   readonly logger: Logger;
@@ -19,15 +19,26 @@ export interface ProcessLogOptions {
   readonly level?: string;
 }
 
-/** Lines are written as they come, in the background: a slow reader of stdout never stalls the event loop. */
+/** Characters held while the reader is slow. */
+const MAX_PENDING = 16 * 1_048_576;
+
+/** Lines are written in the background, in the order they come: a slow reader of stdout never stalls the event loop. */
 export function openProcessLog({ to = 1, format, level = 'info' }: ProcessLogOptions): ProcessLog {
-  const sink = new LineSink(to);
-  const text: DestinationStream = { write: (line) => sink.write(`${textOf(line)}\n`) };
+  const lines = openLines(to, { maxPending: MAX_PENDING, prompt: true });
+  const text: DestinationStream = { write: (line) => lines.write(`${textOf(line)}\n`) };
   return {
-    logger: pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, format === 'text' ? text : sink),
-    end: () => sink.end(),
-    flushSync: () => sink.flushSync(),
+    logger: pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, format === 'text' ? text : lines),
+    end: () => lines.end(),
+    flushSync: () => lines.flushSync(),
   };
+}
+
+let ownLogger: Logger | null = null;
+
+/** For a library that was given no logger: one for the process, JSON lines to stdout from level info. */
+export function stdoutLogger(): Logger {
+  ownLogger ??= openProcessLog({ format: 'json' }).logger;
+  return ownLogger;
 }
 
 /** `13:37:16 WARN route "orders" is shadowed  place=shop.yaml:4:2`. */

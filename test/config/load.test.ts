@@ -20,7 +20,12 @@ routes: [{ name: orders, to: orders }]
 type Files = Readonly<Record<string, string | Buffer>>;
 
 /** Loads `path` of a fresh folder with these files. */
-async function load(t: Test, files: Files, path: string, options: LoadOptions = {}): Promise<LoadResult & { lines: string[]; dir: string }> {
+async function load(
+  t: Test,
+  files: Files,
+  path: string,
+  options: LoadOptions = {},
+): Promise<LoadResult & { lines: string[]; dir: string }> {
   const dir = t.testdir({});
   for (const [name, content] of Object.entries(files)) {
     mkdirSync(join(dir, name, '..'), { recursive: true });
@@ -35,8 +40,16 @@ t.test('every mistake is reported at its place, with what to do', async (t) => {
   for (const { name, text, lines } of BAD_INPUTS) {
     writeFileSync(join(dir, 'c.yaml'), text);
     const { config, problems } = await loadConfig('c.yaml', { env: { NAME: 'many' }, cwd: dir });
-    t.strictSame(problems.map((problem) => formatProblem(problem).replaceAll('c.yaml', '~')), lines, name);
-    t.equal(config === null, problems.some(({ severity }) => severity === 'error'), `${name}: errors alone keep a config from running`);
+    t.strictSame(
+      problems.map((problem) => formatProblem(problem).replaceAll('c.yaml', '~')),
+      lines,
+      name,
+    );
+    t.equal(
+      config === null,
+      problems.some(({ severity }) => severity === 'error'),
+      `${name}: errors alone keep a config from running`,
+    );
   }
   t.ok(BAD_INPUTS.length >= 60);
 });
@@ -45,10 +58,11 @@ t.test('a whole config resolves to what its golden file says', async (t) => {
   const folder = join(import.meta.dirname, 'golden');
   const { config, problems } = await loadConfig('whole.yaml', { cwd: folder, env: { EDGE_PORT: '8443', ZONE: '' } });
   t.strictSame(problems, []);
-  const text = `${JSON.stringify(config, (_, value) => (value === Number.POSITIVE_INFINITY ? 'Infinity' : value), 2).replaceAll(folder, '.')}\n`;
+  const plain = (_: string, value: unknown): unknown => (value === Number.POSITIVE_INFINITY ? 'Infinity' : value);
+  const text = JSON.stringify(config, plain, 2).replaceAll(folder, '.');
   const golden = join(folder, 'whole.json');
-  if (process.env.UPDATE_GOLDEN === '1') writeFileSync(golden, text);
-  t.equal(text, readFileSync(golden, 'utf8'), 'UPDATE_GOLDEN=1 rewrites it');
+  if (process.env.UPDATE_GOLDEN === '1') writeFileSync(golden, `${text}\n`);
+  t.strictSame(JSON.parse(text), JSON.parse(readFileSync(golden, 'utf8')), 'UPDATE_GOLDEN=1 rewrites it');
 });
 
 t.test('a config is frozen all the way down', async (t) => {
@@ -76,7 +90,8 @@ t.test('JSON, YAML, TypeScript and an object say the same thing', async (t) => {
     'c.ts': `const port: number = 8080;\nexport default { ...${JSON.stringify(input)}, gateways: { public: { listeners: [{ name: 'http', port }] } } };\n`,
     'c.mjs': `export default ${JSON.stringify(input)};\n`,
   };
-  const withoutPlaces = (config: unknown): unknown => JSON.parse(JSON.stringify(config, (key, value) => (key === 'at' ? undefined : value)));
+  const withoutPlaces = (config: unknown): unknown =>
+    JSON.parse(JSON.stringify(config, (key, value) => (key === 'at' ? undefined : value)));
   const expected = withoutPlaces((await resolveConfig(input)).config);
   for (const name of Object.keys(files)) {
     const { config, lines } = await load(t, files, name);
@@ -95,7 +110,11 @@ t.test('a mistake in JSON has its line and column, tabs included', async (t) => 
 
 t.test('an object is reported by path, under the name of who made it', async (t) => {
   const { problems, config } = await resolveConfig(
-    { version: 1, gateways: { public: { listeners: [{ name: 'http', port: 80 }] } }, routes: [{ name: 'a', to: 'nowhere' }] },
+    {
+      version: 1,
+      gateways: { public: { listeners: [{ name: 'http', port: 80 }] } },
+      routes: [{ name: 'a', to: 'nowhere' }],
+    },
     { name: '(command line)' },
   );
   t.equal(config, null);
@@ -106,7 +125,8 @@ t.test('an object is reported by path, under the name of who made it', async (t)
 });
 
 t.test('a module is read again after an edit, and says what is wrong with it', async (t) => {
-  const module = (port: number): string => `export default { version: 1, admin: { port: ${port} }, gateways: { a: { listeners: [{ name: 'a', port: 80 }] } } };`;
+  const module = (port: number): string =>
+    `export default { version: 1, admin: { port: ${port} }, gateways: { a: { listeners: [{ name: 'a', port: 80 }] } } };`;
   const { dir, config } = await load(t, { 'c.mjs': module(1) }, 'c.mjs');
   t.equal(config?.admin?.port, 1);
   writeFileSync(join(dir, 'c.mjs'), module(2));
@@ -115,23 +135,27 @@ t.test('a module is read again after an edit, and says what is wrong with it', a
     'none.mjs': 'export const config = {};',
     'throws.mjs': 'throw new TypeError("no such shop");',
     'imports.mjs': 'import "./nowhere.mjs"; export default {};',
-    'function.mjs': 'export default { version: 1, routes: () => [], gateways: { a: { listeners: [{ name: "a", port: 80 }] } } };',
+    'function.mjs':
+      'export default { version: 1, routes: () => [], gateways: { a: { listeners: [{ name: "a", port: 80 }] } } };',
   };
-  const found = await Promise.all(Object.keys(cases).map(async (name) => (await load(t, cases, name)).lines[0]?.replace(/'[^']*'/g, '…')));
-  t.strictSame(found, [
+  const found: (string | undefined)[] = [];
+  for (const name of Object.keys(cases)) found.push((await load(t, cases, name)).lines[0]?.replace(/'[^']*'/g, '…'));
+  t.match(found, [
     'none.mjs has no default export: write "export default defineConfig({ … })"',
     'throws.mjs failed while it was read: TypeError: no such shop',
-    'imports.mjs imports what does not exist: Cannot find module … imported from …',
+    /^imports\.mjs imports what does not exist: Cannot find module … imported from /,
     'function.mjs routes: must be a list, not a function',
-  ].map((line, index) => (index === 2 ? (found[2] as string) : line)));
-  t.match(found[2], /^imports\.mjs imports what does not exist: Cannot find module … imported from /);
+  ]);
 });
 
 t.test('the files of a directory are one config', async (t) => {
   const files = {
-    'config/a.yaml': 'version: 1\ngateways: { public: { listeners: [{ name: http, port: 8080 }] } }\n---\nroutes: [{ name: one, to: orders }]\n',
-    'config/b.yml': 'version: 1\nservices: { orders: { endpoints: ["10.0.0.5:3000"] } }\ntelemetry: { accessLog: false }\n',
-    'config/c.json': '{ "services": { "web": { "endpoints": ["10.0.0.6:3000"] } }, "telemetry": { "metrics": { "maxSeries": 500 } } }',
+    'config/a.yaml':
+      'version: 1\ngateways: { public: { listeners: [{ name: http, port: 8080 }] } }\n---\nroutes: [{ name: one, to: orders }]\n',
+    'config/b.yml':
+      'version: 1\nservices: { orders: { endpoints: ["10.0.0.5:3000"] } }\ntelemetry: { accessLog: false }\n',
+    'config/c.json':
+      '{ "services": { "web": { "endpoints": ["10.0.0.6:3000"] } }, "telemetry": { "metrics": { "maxSeries": 500 } } }',
     'config/d.config.mjs': 'export default { routes: [{ name: "two", match: [{ path: "/web" }], to: "web" }] };',
     'config/.hidden.yaml': '][',
     'config/selvedge.schema.json': '{}',
@@ -140,17 +164,27 @@ t.test('the files of a directory are one config', async (t) => {
   };
   const { config, lines, files: read, dir } = await load(t, files, 'config');
   t.strictSame(lines, []);
-  t.strictSame(config?.routes.map(({ name, at }) => `${name} ${at.file}:${at.line}`), ['one config/a.yaml:4', 'two config/d.config.mjs:0']);
-  t.strictSame(config?.services.map(({ name }) => name), ['orders', 'web']);
+  t.strictSame(
+    config?.routes.map(({ name, at }) => `${name} ${at.file}:${at.line}`),
+    ['one config/a.yaml:4', 'two config/d.config.mjs:0'],
+  );
+  t.strictSame(
+    config?.services.map(({ name }) => name),
+    ['orders', 'web'],
+  );
   t.equal(config?.accessLog, null);
   t.equal(config?.metrics.maxSeries, 500);
-  t.strictSame(read, ['config', 'config/a.yaml', 'config/b.yml', 'config/c.json', 'config/d.config.mjs'].map((name) => join(dir, name)));
+  t.strictSame(
+    read,
+    ['config', 'config/a.yaml', 'config/b.yml', 'config/c.json', 'config/d.config.mjs'].map((name) => join(dir, name)),
+  );
 });
 
 t.test('what two files define is an error that names both places', async (t) => {
   const files = {
     'config/a.yaml': `${GOOD}admin: { port: 1 }\n`,
-    'config/b.yaml': 'version: 1\nservices:\n  orders: { endpoints: ["10.0.0.6:3000"] }\nadmin: { port: 1 }\nroutes: [{ name: orders, to: orders, match: [{ path: /x }] }]\n',
+    'config/b.yaml':
+      'version: 1\nservices:\n  orders: { endpoints: ["10.0.0.6:3000"] }\nadmin: { port: 1 }\nroutes: [{ name: orders, to: orders, match: [{ path: /x }] }]\n',
   };
   const { lines } = await load(t, files, 'config');
   t.strictSame(lines, [
@@ -162,7 +196,8 @@ t.test('what two files define is an error that names both places', async (t) => 
 
 t.test('one broken file does not hide the mistakes of the others, nor make up new ones', async (t) => {
   const files = {
-    'config/a.yaml': 'version: 1\ngateways: { public: { listeners: [{ name: http, port: 8080 }] } }\nroutes: [{ name: a, to: orders, timeout: { request: soon } }]\n',
+    'config/a.yaml':
+      'version: 1\ngateways: { public: { listeners: [{ name: http, port: 8080 }] } }\nroutes: [{ name: a, to: orders, timeout: { request: soon } }]\n',
     'config/b.yaml': 'services: { orders: [\n',
     'config/c.yaml': 'apiVersion: v1\nkind: Service\n',
     'config/d.yaml': '# nothing yet\n',
@@ -180,12 +215,21 @@ t.test('one broken file does not hide the mistakes of the others, nor make up ne
 });
 
 t.test('what cannot be a config is refused, and still watched', async (t) => {
-  const files: Files = { 'big.yaml': `#${' '.repeat(MAX_FILE)}`, 'notes.txt': 'hello', 'empty/notes.txt': '', 'bom.yaml': `\ufeff${GOOD}` };
+  const files: Files = {
+    'big.yaml': `#${' '.repeat(MAX_FILE)}`,
+    'notes.txt': 'hello',
+    'empty/notes.txt': '',
+    'bom.yaml': `\ufeff${GOOD}`,
+  };
   const linesOf = async (path: string): Promise<readonly string[]> => (await load(t, files, path)).lines;
   t.strictSame(await linesOf('missing.yaml'), ['missing.yaml cannot be read: no such file']);
   t.strictSame(await linesOf('big.yaml'), ['big.yaml is larger than 8 MiB, more than a config may be']);
-  t.strictSame(await linesOf('notes.txt'), ['notes.txt is no config: its name must end in .yaml, .yml, .json, .ts, .mts, .js or .mjs']);
-  t.strictSame(await linesOf('empty'), ['empty holds no config: no .yaml, .yml, .json or .config.ts file lies in this directory']);
+  t.strictSame(await linesOf('notes.txt'), [
+    'notes.txt is no config: its name must end in .yaml, .yml, .json, .ts, .mts, .js or .mjs',
+  ]);
+  t.strictSame(await linesOf('empty'), [
+    'empty holds no config: no .yaml, .yml, .json or .config.ts file lies in this directory',
+  ]);
   t.strictSame(await linesOf('bom.yaml'), []);
   const { files: watched, dir } = await load(t, {}, 'missing.yaml');
   t.strictSame(watched, [join(dir, 'missing.yaml')]);
@@ -227,10 +271,41 @@ routes: [{ name: orders, to: orders, requestHeaders: { set: { x-key: "\${file:se
   t.equal(config?.gateways[0].listeners[0].port, 8081);
   t.equal(config?.gateways[0].listeners[0].limits.connections, 7);
   t.equal(config?.gateways[0].listeners[0].limits.bodyBytes, 65_536);
-  t.strictSame(config?.services[0].endpoints.map(({ address, weight }) => [address, weight]), [['10.0.0.5:4000', 1], ['a:1', 3]]);
+  t.strictSame(
+    config?.services[0].endpoints.map(({ address, weight }) => [address, weight]),
+    [
+      ['10.0.0.5:4000', 1],
+      ['a:1', 3],
+    ],
+  );
   t.equal(config?.services[0].tls?.serverName, '${literal}');
-  t.equal(config?.routes[0].requestHeaders?.set['x-key'], 'a ${PORT} b', 'what a file holds is not looked at for references');
-  t.strictSame(watched, ['deep/c.yaml', 'deep/c.yaml', 'deep/secrets/weight', 'deep/secrets/key'].map((name) => join(dir, name)).filter((path, index, all) => all.indexOf(path) === index));
+  t.equal(
+    config?.routes[0].requestHeaders?.set['x-key'],
+    'a ${PORT} b',
+    'what a file holds is not looked at for references',
+  );
+  t.strictSame(
+    watched,
+    ['deep/c.yaml', 'deep/secrets/weight', 'deep/secrets/key'].map((name) => join(dir, name)),
+  );
+});
+
+t.test('an escaped reference without its brace does not swallow the braces of YAML', async (t) => {
+  const text = GOOD.replace('to: orders', () => 'to: orders, requestHeaders: { set: { x-a: "$${b" } }');
+  const { config, lines } = await load(t, { 'c.yaml': text }, 'c.yaml');
+  t.strictSame(lines, []);
+  t.equal(config?.routes[0].requestHeaders?.set['x-a'], '${b');
+  const own = await load(
+    t,
+    { 'c.yaml': GOOD.replace('name: orders', 'name: orders, hosts: ["${HOST}.\uf77b"]') },
+    'c.yaml',
+    { env: { HOST: 'a' } },
+  );
+  t.match(
+    own.lines,
+    [/hosts\[0\]: "a\.\uf77b" is not a host name/],
+    'private-use characters of the file stay what they are',
+  );
 });
 
 t.test('text is never made a number because of its look', async (t) => {
@@ -258,12 +333,18 @@ routes:
   const [orders, web] = config?.services ?? [];
   t.match(orders, { connections: { max: 5, pending: 1024 }, tls: { serverName: 'orders.example', cert: null } });
   t.match(web, { connections: { max: 5 }, tls: null });
-  t.match(config?.routes[1].plugins, [{ name: 'cors', options: {} }, { name: 'x', options: { keep: null } }]);
+  t.match(config?.routes[1].plugins, [
+    { name: 'cors', options: {} },
+    { name: 'x', options: { keep: null } },
+  ]);
 });
 
 t.test('names that objects already have are names like any other', async (t) => {
-  const text = GOOD.replace('orders: {', 'constructor: { subsets: { __proto__: {} },').replace('to: orders', 'to: { service: constructor, subset: __proto__ }');
-  const { config, lines } = await load(t, { 'c.yaml': text.replace('services', 'services') }, 'c.yaml');
+  const text = GOOD.replace('orders: {', 'constructor: { subsets: { __proto__: {} },').replace(
+    'to: orders',
+    'to: { service: constructor, subset: __proto__ }',
+  );
+  const { config, lines } = await load(t, { 'c.yaml': text }, 'c.yaml');
   t.strictSame(lines.length, 1, lines.join());
   t.match(lines[0], /services\.constructor\.subsets\.__proto__: "__proto__" must be a name/);
   t.equal(config, null);
@@ -279,22 +360,46 @@ t.test('hops: an inbound side serves the endpoints that name it', async (t) => {
     const { config, lines } = await load(t, hop(endpoints, internal), 'c.yaml');
     return { apps: config?.services[0].internal?.apps, lines };
   };
-  const local = '[{ address: "127.0.0.1:1", hop: "10.0.0.6:15001" }, { address: "127.0.0.1:2", hop: "10.0.0.6:15001" }, "10.0.0.9:3"]';
+  const local =
+    '[{ address: "127.0.0.1:1", hop: "10.0.0.6:15001" }, { address: "127.0.0.1:2", hop: "10.0.0.6:15001" }, "10.0.0.9:3"]';
   t.strictSame(await apps(local, '{ inbound: { port: 15001 } }'), { apps: ['127.0.0.1:1', '127.0.0.1:2'], lines: [] });
-  t.strictSame(await apps(local, '{ inbound: { port: 15001 }, app: "localhost:9" }'), { apps: ['localhost:9'], lines: [] });
-  t.strictSame((await apps(local, '{ inbound: { host: 10.0.0.6, port: 15001 } }')).apps, ['127.0.0.1:1', '127.0.0.1:2']);
+  t.strictSame(await apps(local, '{ inbound: { port: 15001 }, app: "localhost:9" }'), {
+    apps: ['localhost:9'],
+    lines: [],
+  });
+  t.strictSame((await apps(local, '{ inbound: { host: 10.0.0.6, port: 15001 } }')).apps, [
+    '127.0.0.1:1',
+    '127.0.0.1:2',
+  ]);
   t.match(await apps(local, '{ inbound: { host: 10.0.0.7, port: 15001 } }'), {
     apps: undefined,
-    lines: [/warning: services.orders.endpoints\[0\].hop: the hop of "orders" does not listen here but at 10.0.0.7:15001/, /endpoints\[1\]/, /nothing stands behind this hop/],
+    lines: [
+      /warning: services.orders.endpoints\[0\].hop: the hop of "orders" does not listen here but at 10.0.0.7:15001/,
+      /endpoints\[1\]/,
+      /nothing stands behind this hop/,
+    ],
   });
-  t.match(await apps('[{ address: "a:1", hop: "h1:5" }, { address: "a:2", hop: "h2:5" }]', '{ inbound: { port: 5 } }'), {
-    apps: ['a:1', 'a:2'],
-    lines: [/warning: services.orders.internal: each hop of "orders" would send to all of a:1, a:2/],
-  });
-  t.match(await apps('[{ address: "a:1", hop: "h1:5" }]\n    tls:', '{ inbound: { port: 5 }, outbound: { port: 6, ports: { ordres: "127.0.0.1:7" } } }'), {
-    lines: [/services.orders.internal.outbound.ports.ordres: no service "ordres" \(did you mean "orders"\?\)/],
-  });
-  const without = await load(t, { 'c.yaml': GOOD.replace('"10.0.0.5:3000"', '{ address: "a:1", hop: "b:2" }') }, 'c.yaml');
+  t.match(
+    await apps('[{ address: "a:1", hop: "h1:5" }, { address: "a:2", hop: "h2:5" }]', '{ inbound: { port: 5 } }'),
+    {
+      apps: ['a:1', 'a:2'],
+      lines: [/warning: services.orders.internal: each hop of "orders" would send to all of a:1, a:2/],
+    },
+  );
+  t.match(
+    await apps(
+      '[{ address: "a:1", hop: "h1:5" }]\n    tls:',
+      '{ inbound: { port: 5 }, outbound: { port: 6, ports: { ordres: "127.0.0.1:7" } } }',
+    ),
+    {
+      lines: [/services.orders.internal.outbound.ports.ordres: no service "ordres" \(did you mean "orders"\?\)/],
+    },
+  );
+  const without = await load(
+    t,
+    { 'c.yaml': GOOD.replace('"10.0.0.5:3000"', '{ address: "a:1", hop: "b:2" }') },
+    'c.yaml',
+  );
   t.match(without.lines, [/warning: .*endpoints\[0\].hop: this service has no "internal"/]);
 });
 
@@ -311,10 +416,12 @@ services:
   t.strictSame((await load(t, mesh('a-hop', 'b-hop'), 'c.yaml')).lines, []);
   const together = await load(t, mesh('localhost', 'localhost'), 'c.yaml');
   t.strictSame(together.lines, [
-    'c.yaml:6:98 services.b.internal.inbound.port: the inbound side of the hop of "b" and the inbound side of the hop of "a" both listen on 0.0.0.0:15001',
-    'c.yaml:6:127 services.b.internal.outbound.port: the outbound side of the hop of "b" and the outbound side of the hop of "a" both listen on 127.0.0.1:15009',
+    'c.yaml:6:102 services.b.internal.inbound.port: the inbound side of the hop of "b" and the inbound side of the hop of "a" both listen on 0.0.0.0:15001',
+    'c.yaml:6:129 services.b.internal.outbound.port: the outbound side of the hop of "b" and the outbound side of the hop of "a" both listen on 127.0.0.1:15009',
   ]);
-  const alone = await load(t, mesh('localhost', 'localhost'), 'c.yaml', { roles: { gateways: ['public'], internal: ['b'] } });
+  const alone = await load(t, mesh('localhost', 'localhost'), 'c.yaml', {
+    roles: { gateways: ['public'], internal: ['b'] },
+  });
   t.strictSame(alone.lines, [], 'of roles that one process runs, only theirs can collide');
 });
 
@@ -325,21 +432,42 @@ t.test('certificates are looked at before anything is served with them', async (
   const dir = ca.dir;
   writeFileSync(join(dir, 'junk.crt'), 'not a certificate');
   writeFileSync(join(dir, 'broken.crt'), '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n');
-  execFileSync('openssl', ['ec', '-in', one.key, '-aes128', '-passout', 'pass:x', '-out', join(dir, 'locked.key')], { stdio: 'pipe' });
-  execFileSync('openssl', ['req', '-x509', '-key', one.key, '-subj', '/CN=long', '-days', '90', '-out', join(dir, 'long.crt')], { stdio: 'pipe' });
+  execFileSync('openssl', ['ec', '-in', one.key, '-aes128', '-passout', 'pass:x', '-out', join(dir, 'locked.key')], {
+    stdio: 'pipe',
+  });
+  execFileSync(
+    'openssl',
+    ['req', '-x509', '-key', one.key, '-subj', '/CN=long', '-days', '90', '-out', join(dir, 'long.crt')],
+    { stdio: 'pipe' },
+  );
   const messages = async (cert: string, key: string, options: LoadOptions = {}, more = '') => {
-    const text = GOOD.replace('port: 8080', `port: 8443, tls: { certificates: [{ cert: "${cert}", key: "${key}" }]${more} }`);
+    const text = GOOD.replace(
+      'port: 8080',
+      `port: 8443, tls: { certificates: [{ cert: "${cert}", key: "${key}" }]${more} }`,
+    );
     writeFileSync(join(dir, 'c.yaml'), text);
     const { problems, files } = await loadConfig('c.yaml', { env: {}, cwd: dir, ...options });
-    return { lines: problems.map(({ severity, path, message }) => `${severity} ${path.replace(/^.*certificates\[0\]\.|^.*tls\./, '')} ${message.replaceAll(`${dir}/`, '')}`), files };
+    return {
+      lines: problems.map(
+        ({ severity, path, message }) =>
+          `${severity} ${path.replace(/^.*certificates\[0\]\.|^.*tls\./, '')} ${message.replaceAll(`${dir}/`, '')}`,
+      ),
+      files,
+    };
   };
   const day = 86_400_000;
   const soon = /^warning cert the certificate "leaf-1.crt" expires on \d{4}-\d\d-\d\d$/;
   t.strictSame((await messages('long.crt', one.key)).lines, []);
   t.match((await messages(one.cert, one.key)).lines, [soon]);
-  t.match((await messages(one.cert, one.key, { clock: { now: () => Date.now() + 2 * day } })).lines, [/^error cert .* expired on/]);
-  t.match((await messages(one.cert, one.key, { clock: { now: () => Date.now() - 2 * day } })).lines, [/^error cert .* is not valid before/]);
-  t.match((await messages('long.crt', two.key)).lines, ['error key "leaf-2.key" is not the key of the certificate "long.crt"']);
+  t.match((await messages(one.cert, one.key, { clock: { now: () => Date.now() + 2 * day } })).lines, [
+    /^error cert .* expired on/,
+  ]);
+  t.match((await messages(one.cert, one.key, { clock: { now: () => Date.now() - 2 * day } })).lines, [
+    /^error cert .* is not valid before/,
+  ]);
+  t.match((await messages('long.crt', two.key)).lines, [
+    'error key "leaf-2.key" is not the key of the certificate "long.crt"',
+  ]);
   t.strictSame((await messages('missing.crt', 'missing.key')).lines, [
     'error cert "missing.crt" cannot be read: no such file',
     'error key "missing.key" cannot be read: no such file',
@@ -354,8 +482,17 @@ t.test('certificates are looked at before anything is served with them', async (
   ]);
   const clients = await messages('long.crt', one.key, {}, ', clientCertificate: { ca: junk.crt }');
   t.match(clients.lines, ['error clientCertificate.ca "junk.crt" holds no certificate in PEM form']);
-  t.strictSame(clients.files, ['c.yaml', 'long.crt', 'leaf-1.key', 'junk.crt'].map((name) => join(dir, name)), 'all of them are watched');
-  const expired = await messages('long.crt', one.key, { clock: { now: () => Date.now() + 2 * day } }, `, clientCertificate: { ca: "${ca.cert}" }`);
+  t.strictSame(
+    clients.files,
+    ['c.yaml', 'long.crt', 'leaf-1.key', 'junk.crt'].map((name) => join(dir, name)),
+    'all of them are watched',
+  );
+  const expired = await messages(
+    'long.crt',
+    one.key,
+    { clock: { now: () => Date.now() + 2 * day } },
+    `, clientCertificate: { ca: "${ca.cert}" }`,
+  );
   t.match(expired.lines, [/^error clientCertificate\.ca every certificate in "ca.crt" has expired$/]);
 });
 
@@ -364,19 +501,33 @@ t.test('every value knows where it came from', async (t) => {
     'to: orders',
     'to: orders, plugins: [{ p: { token: "abc", url: "redis://u:pw@h:1/", key: clientAddress, joined: "x${JOIN_TOKEN}", from: "${file:secret}" } }]',
   );
-  const { provenance, dir, lines } = await load(t, { 'c.yaml': text, secret: 'hush' }, 'c.yaml', { env: { PORT: '80', JOIN_TOKEN: 'j' } });
+  const { provenance, lines } = await load(t, { 'c.yaml': text, secret: 'hush' }, 'c.yaml', {
+    env: { PORT: '80', JOIN_TOKEN: 'j' },
+  });
   t.strictSame(lines, []);
   const effective = provenance?.effective() as {
     routes: { plugins: Record<string, unknown>[] }[];
     gateways: { public: { listeners: { port: number; host: string }[] } };
   };
-  t.strictSame({ ...effective.routes[0].plugins[0].p as object }, { token: '[redacted]', url: 'redis://u:[redacted]@h:1/', key: 'clientAddress', joined: '[redacted]', from: '[redacted]' });
+  t.strictSame(
+    { ...(effective.routes[0].plugins[0].p as object) },
+    {
+      token: '[redacted]',
+      url: 'redis://u:[redacted]@h:1/',
+      key: 'clientAddress',
+      joined: '[redacted]',
+      from: '[redacted]',
+    },
+  );
   t.equal(effective.gateways.public.listeners[0].port, 80);
   t.equal(effective.gateways.public.listeners[0].host, '0.0.0.0');
   t.notOk(JSON.stringify(effective).includes('hush'));
   const raw = provenance?.raw as { gateways: { public: { listeners: object[] } } };
-  t.match(provenance?.of(raw.gateways.public.listeners[0], 'port', false), { place: { file: 'c.yaml', line: 2, column: 55 }, variables: ['PORT'], redacted: null });
+  t.match(provenance?.of(raw.gateways.public.listeners[0], 'port', false), {
+    place: { file: 'c.yaml', line: 2, column: 55 },
+    variables: ['PORT'],
+    redacted: null,
+  });
   t.match(provenance?.of(raw.gateways.public.listeners[0], 'host', false), { place: null, variables: [] });
   t.match(provenance?.locate(['routes', 0, 'plugins', 0, 'p', 'key', 'deeper']), { line: 4 });
-  t.ok(dir);
 });

@@ -17,7 +17,9 @@ async function start(
   args: readonly string[] = [],
   ready = /Ctrl-C/,
 ): Promise<{ demo: Demo; said: () => string }> {
-  const demo = spawn(process.execPath, ['demo/start.ts', ...args], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
+  // The test runner hooks itself in by NODE_OPTIONS, whatever `env` the spawn is given.
+  const command = ['-u', 'NODE_OPTIONS', process.execPath, 'demo/start.ts', ...args];
+  const demo = spawn('env', command, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
   t.teardown(() => demo.kill('SIGKILL'));
   let output = '';
   await new Promise<void>((resolve, reject) => {

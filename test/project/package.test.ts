@@ -1,5 +1,5 @@
 // What is published, used as a stranger would: unpacked into an empty project, from JavaScript, from TypeScript and from the shell.
-import { execFile, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   existsSync,
@@ -17,7 +17,15 @@ import { delimiter, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 
-const run = promisify(execFile);
+/** The test runner hooks itself into every Node below it by NODE_OPTIONS, whatever `env` a spawn is given: `env -u` takes that out. */
+const unhooked = (file: string, args: readonly string[]): [string, string[]] => [
+  'env',
+  ['-u', 'NODE_OPTIONS', file, ...args],
+];
+
+const exec = promisify(execFile);
+const run = (file: string, args: readonly string[], options: { readonly cwd?: string } = {}) =>
+  exec(...unhooked(file, args), options);
 const root = join(import.meta.dirname, '../..');
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
@@ -180,16 +188,13 @@ routes:
 `,
   });
   const bin = join(root, manifest.bin.selvedge);
+  const old = ['--no-experimental-strip-types'];
   const start = (flags: readonly string[], port: number) =>
-    spawn(
-      process.execPath,
-      ['--no-experimental-strip-types', ...flags, bin, 'run', '-c', join(folder, 'config.yaml')],
-      {
-        stdio: ['ignore', 'ignore', 'inherit'],
-        cwd: tmpdir(),
-        env: { ...process.env, PORT: String(port) },
-      },
-    );
+    spawn(...unhooked(process.execPath, [...old, ...flags, bin, 'run', '-c', join(folder, 'config.yaml')]), {
+      stdio: ['ignore', 'ignore', 'inherit'],
+      cwd: tmpdir(),
+      env: { ...process.env, PORT: String(port) },
+    });
 
   const flavours = [
     { name: 'replaces itself by the Node that came along', flags: [] },
@@ -204,7 +209,7 @@ routes:
       const child = start(flags, port);
       const exit = once(child, 'exit');
       t.teardown(() => child.kill('SIGKILL'));
-      const response = await answering(`http://127.0.0.1:${port}/`);
+      const response = await answering(`http://127.0.0.1:${port}/`, child);
       t.equal(await response.text(), 'hello');
       t.equal(response.headers.get('x-plugin'), 'public', 'a TypeScript plugin outside of any package was loaded');
       child.kill('SIGINT');
@@ -221,19 +226,20 @@ routes:
     await once(silent, 'listening');
     t.teardown(() => silent.close());
     const slow = (silent.address() as AddressInfo).port;
-    const child = spawn(process.execPath, [bin, 'run', '-c', join(folder, 'config.yaml')], {
+    const child = spawn(...unhooked(process.execPath, [bin, 'run', '-c', join(folder, 'config.yaml')]), {
       stdio: ['ignore', 'pipe', 'inherit'],
       env: { ...env, SLOW: String(slow) },
     });
     t.teardown(() => child.kill('SIGKILL'));
-    await answering(`http://127.0.0.1:${port}/`);
+    await answering(`http://127.0.0.1:${port}/`, child);
     const arrived = once(silent, 'connection');
     const unanswered = fetch(`http://127.0.0.1:${port}/slow`).catch(() => null);
     await arrived;
+    child.stdout.resume();
     const exit = once(child, 'exit');
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      if (text.includes('draining')) child.kill('SIGINT');
-    });
+    child.kill('SIGINT');
+    // Sent in the same instant the two would be one to the kernel already.
+    await new Promise((resolve) => setTimeout(resolve, 20));
     child.kill('SIGINT');
     t.strictSame(await exit, [0, null]);
     await unanswered;
@@ -244,9 +250,9 @@ routes:
     const env = { ...process.env, PORT: String(port), npm_command: 'exec' };
     const script = '"$0" "$@"; true';
     const args = ['-c', script, process.execPath, bin, 'run', '-c', join(folder, 'config.yaml')];
-    const shell = spawn('sh', args, { stdio: ['ignore', 'pipe', 'ignore'], env });
+    const shell = spawn(...unhooked('sh', args), { stdio: ['ignore', 'pipe', 'ignore'], env });
     t.teardown(() => shell.kill('SIGKILL'));
-    await answering(`http://127.0.0.1:${port}/`);
+    await answering(`http://127.0.0.1:${port}/`, shell);
     // The pipe closes when the last process that holds it has ended: the shell's child, not the shell.
     const ended = once(shell.stdout.resume(), 'close');
     shell.kill('SIGKILL');
@@ -255,13 +261,8 @@ routes:
   });
 
   await t.test('passes the exit code on', async (t) => {
-    const child = spawn(
-      process.execPath,
-      ['--no-experimental-strip-types', '--require', join(folder, 'without-execve.cjs'), bin, 'no-such-command'],
-      {
-        stdio: 'ignore',
-      },
-    );
+    const args = [...old, '--require', join(folder, 'without-execve.cjs'), bin, 'no-such-command'];
+    const child = spawn(...unhooked(process.execPath, args), { stdio: 'ignore' });
     t.strictSame(await once(child, 'exit'), [2, null]);
   });
 });
@@ -275,12 +276,13 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** The first response; a process that starts refuses until it listens. Ends with the test's own timeout. */
-async function answering(url: string): Promise<Response> {
+/** The first response; a process that starts refuses until it listens. Rejects when the process ends instead. */
+async function answering(url: string, process: ChildProcess): Promise<Response> {
   for (;;) {
     try {
       return await fetch(url);
     } catch {
+      if (process.exitCode !== null) throw new Error(`the process ended with ${process.exitCode}`);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }

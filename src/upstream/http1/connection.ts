@@ -4,7 +4,8 @@ import type { WheelTimer } from '../../timer-wheel.ts';
 import { isTlsFailure } from './dial.ts';
 import type { Carrier, Exchange } from './exchange.ts';
 import type { LinkedList } from './linked-list.ts';
-import { type BodyOwner, sendBody } from './request-body.ts';
+import { sendBuffer } from './request-body.ts';
+import { holdsBody } from './request-head.ts';
 import { malformed } from './response-head.ts';
 import { ResponseParser, type ResponseSink } from './response-parser.ts';
 import { TransportError } from './transport-error.ts';
@@ -35,7 +36,7 @@ const QUARANTINE_MS = 100;
 
 const NOTHING = Buffer.alloc(0);
 
-export class Connection implements Carrier, WireOwner, ResponseSink, BodyOwner {
+export class Connection implements Carrier, WireOwner, ResponseSink {
   readonly parser: ResponseParser;
   /** On whose account it is being opened. */
   origin: Exchange | null;
@@ -85,7 +86,6 @@ export class Connection implements Carrier, WireOwner, ResponseSink, BodyOwner {
     this.exchange = exchange;
     exchange.dial = null;
     exchange.connection = this;
-    exchange.written = true;
     this.parser.expect(exchange);
     this.#wire.awaitsAnswer = true;
     if (exchange.paused) this.#wire.pause();
@@ -93,12 +93,12 @@ export class Connection implements Carrier, WireOwner, ResponseSink, BodyOwner {
     if (exchange.options.body === null) {
       exchange.requestComplete = true;
       socket.write(exchange.head, 'latin1');
-    } else if (exchange.holdsBody) {
+    } else if (holdsBody(exchange.options)) {
       this.#holdsBody = true;
       this.#continueTimer = this.#settings.wheel.after(CONTINUE_WAIT_MS, () => this.#sendHeldBody(exchange));
       socket.write(exchange.head, 'latin1');
     } else {
-      sendBody(exchange, exchange.head, socket, this);
+      this.#sendBody(exchange, exchange.head);
     }
   }
 
@@ -162,14 +162,6 @@ export class Connection implements Carrier, WireOwner, ResponseSink, BodyOwner {
     else this.exchange?.body?.drained();
   }
 
-  bodySent(): void {
-    if (this.exchange !== null) this.exchange.requestComplete = true;
-  }
-
-  bodyFailed(error: Error): void {
-    this.exchange?.fail(error);
-  }
-
   onInterim(): boolean {
     const exchange = this.exchange as Exchange;
     exchange.interims += 1;
@@ -226,7 +218,17 @@ export class Connection implements Carrier, WireOwner, ResponseSink, BodyOwner {
   #sendHeldBody(exchange: Exchange): void {
     if (!this.#holdsBody || this.exchange !== exchange) return;
     this.#stopHolding();
-    sendBody(exchange, '', this.#wire.socket, this);
+    this.#sendBody(exchange, '');
+  }
+
+  #sendBody(exchange: Exchange, head: string): void {
+    const { socket } = this.#wire;
+    const { body } = exchange.options;
+    if (exchange.body !== null) exchange.body.start(socket, head);
+    else {
+      exchange.requestComplete = true;
+      sendBuffer(socket, head, body as Buffer);
+    }
   }
 
   #stopHolding(): void {

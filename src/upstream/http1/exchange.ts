@@ -2,7 +2,7 @@
 import type { Socket } from 'node:net';
 import type { DispatchController, DispatchHandler, DispatchOptions, ResponseHeaders } from '../../dispatch.ts';
 import type { LinkedList } from './linked-list.ts';
-import { bodyMayBeHeld } from './request-head.ts';
+import { type BodyOwner, RequestBody } from './request-body.ts';
 import type { Expectation } from './response-parser.ts';
 
 /** Methods that may be sent again though the upstream may have acted on them already (RFC 9110 section 9.2.2). */
@@ -16,14 +16,6 @@ export interface ExchangeOwner {
   release(exchange: Exchange): void;
 }
 
-/** A streamed request body on its way. */
-export interface BodyFlow {
-  /** Leaves the stream to its owner, unread from here. */
-  stop(): void;
-  /** The socket takes more. */
-  drained(): void;
-}
-
 /** What the exchange asks of the connection that carries it, or will. */
 export interface Carrier {
   pause(): void;
@@ -32,7 +24,7 @@ export interface Carrier {
   drop(): void;
 }
 
-export class Exchange implements DispatchController, Expectation {
+export class Exchange implements DispatchController, Expectation, BodyOwner {
   readonly options: DispatchOptions;
   readonly handler: DispatchHandler;
   readonly method: string;
@@ -47,7 +39,7 @@ export class Exchange implements DispatchController, Expectation {
   rawTrailers: string[] | null = null;
 
   /** The head as it goes to the wire. */
-  head = '';
+  readonly head: string;
   list: LinkedList<Exchange> | null = null;
   previous: Exchange | null = null;
   next: Exchange | null = null;
@@ -55,12 +47,10 @@ export class Exchange implements DispatchController, Expectation {
   dial: Carrier | null = null;
   /** The connection that carries it. */
   connection: Carrier | null = null;
-  /** Present while a streamed body goes up. */
-  body: BodyFlow | null = null;
+  /** The streamed body, until it is of no more use. */
+  body: RequestBody | null;
   /** Body and head were handed to the socket wholly. */
   requestComplete = false;
-  /** Some byte of it was written. */
-  written = false;
   /** Some byte of a response has come. */
   answered = false;
   /** It was moved to a fresh connection once already. */
@@ -69,12 +59,15 @@ export class Exchange implements DispatchController, Expectation {
   interims = 0;
   finished = false;
 
-  constructor(owner: ExchangeOwner, options: DispatchOptions, handler: DispatchHandler) {
+  constructor(owner: ExchangeOwner, options: DispatchOptions, handler: DispatchHandler, head: string) {
     this.#owner = owner;
     this.options = options;
     this.handler = handler;
+    this.head = head;
     this.method = options.method;
     this.upgrade = options.upgrade === null ? null : options.upgrade.toLowerCase();
+    const { body, contentLength } = options;
+    this.body = body === null || Buffer.isBuffer(body) ? null : new RequestBody(body, contentLength, this);
   }
 
   /** The socket may leave HTTP, so it is one that serves nothing else. */
@@ -82,17 +75,19 @@ export class Exchange implements DispatchController, Expectation {
     return this.upgrade !== null || this.method === 'CONNECT';
   }
 
-  get holdsBody(): boolean {
-    const { expectContinue, body, contentLength } = this.options;
-    return expectContinue && bodyMayBeHeld(body, contentLength);
-  }
-
   /** Whether it may go once more after its reused connection died under it. */
   get mayBeResent(): boolean {
     if (this.finished || this.answered || this.resent) return false;
-    if (!this.written) return true;
     const { body } = this.options;
     return IDEMPOTENT.has(this.method) && (body === null || Buffer.isBuffer(body));
+  }
+
+  bodySent(): void {
+    this.requestComplete = true;
+  }
+
+  bodyFailed(error: Error): void {
+    this.fail(error);
   }
 
   pause(): void {
@@ -118,13 +113,9 @@ export class Exchange implements DispatchController, Expectation {
   fail(error: Error): void {
     if (this.finished) return;
     this.finished = true;
-    this.#leave();
+    this.#stopBody();
     this.#owner.release(this);
-    try {
-      this.handler.onResponseError?.(this, error);
-    } catch (thrown) {
-      warn(thrown);
-    }
+    tellError(this.handler, this, error);
   }
 
   /** @returns whether the handler wants more right now */
@@ -144,7 +135,7 @@ export class Exchange implements DispatchController, Expectation {
   end(rawTrailers: string[] | null): void {
     if (this.finished) return;
     this.finished = true;
-    this.#leave();
+    this.#stopBody();
     this.rawTrailers = rawTrailers;
     const trailers = this.options.rawOnly || rawTrailers === null ? NO_HEADERS : headersOf(rawTrailers);
     try {
@@ -157,7 +148,7 @@ export class Exchange implements DispatchController, Expectation {
   /** The handler takes the socket over. */
   upgraded(statusCode: number, rawHeaders: string[], socket: Socket, rest: Buffer): void {
     this.finished = true;
-    this.#leave();
+    this.#stopBody();
     this.rawHeaders = rawHeaders;
     if (this.handler.onRequestUpgrade === undefined) {
       socket.destroy();
@@ -173,14 +164,12 @@ export class Exchange implements DispatchController, Expectation {
 
   /** Back to where it was before it was sent. */
   rewind(): void {
-    this.#leave();
     this.resent = true;
-    this.written = false;
     this.requestComplete = false;
     this.connection = null;
   }
 
-  #leave(): void {
+  #stopBody(): void {
     this.body?.stop();
     this.body = null;
   }
@@ -197,6 +186,14 @@ function headersOf(lines: readonly string[]): ResponseHeaders {
     else present.push(lines[i + 1]);
   }
   return headers;
+}
+
+export function tellError(handler: DispatchHandler, controller: DispatchController | null, error: Error): void {
+  try {
+    handler.onResponseError?.(controller, error);
+  } catch (thrown) {
+    warn(thrown);
+  }
 }
 
 /** A handler that throws when it has already been told the end cannot be told again, but must not end the process. */

@@ -4,7 +4,7 @@ import { type Dispatch, type DispatchHandler, type DispatchOptions, TRANSPORT_CO
 import type { Wheel } from '../../timer-wheel.ts';
 import { Connection, type ConnectionOwner, type ConnectionSettings } from './connection.ts';
 import { dialError } from './dial.ts';
-import { Exchange, type ExchangeOwner } from './exchange.ts';
+import { Exchange, type ExchangeOwner, tellError } from './exchange.ts';
 import { IdleConnections } from './idle-connections.ts';
 import { LinkedList } from './linked-list.ts';
 import { writeHead } from './request-head.ts';
@@ -81,9 +81,15 @@ export class Http1Pool implements ExchangeOwner, ConnectionOwner {
 
   /** @returns whether a further request would find a connection at once or may open one */
   readonly dispatch: Dispatch = (options: DispatchOptions, handler: DispatchHandler): boolean => {
-    const exchange = new Exchange(this, options, handler);
+    let head: string;
     try {
-      exchange.head = writeHead(options, this.#authority);
+      head = writeHead(options, this.#authority);
+    } catch (error) {
+      tellError(handler, null, error as Error);
+      return true;
+    }
+    const exchange = new Exchange(this, options, handler, head);
+    try {
       handler.onRequestStart?.(exchange, null);
     } catch (error) {
       exchange.fail(error instanceof Error ? error : new Error(String(error)));

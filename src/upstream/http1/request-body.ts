@@ -2,7 +2,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
-import type { BodyFlow, Exchange } from './exchange.ts';
 import { allowedAsTrailer, FIELD_CONTENT, TOKEN } from './grammar.ts';
 import { TransportError } from './transport-error.ts';
 
@@ -18,22 +17,10 @@ export interface BodyOwner {
 const JOINED_BYTES = 16 * 1024;
 
 /**
- * Writes the body of a request, whole or as it comes.
+ * Writes a body that is all there.
  * @param head - empty: it was written before
  */
-export function sendBody(exchange: Exchange, head: string, socket: Socket, owner: BodyOwner): void {
-  const { body, contentLength } = exchange.options;
-  if (!Buffer.isBuffer(body)) {
-    // What the stream has ready comes in this tick: then it leaves together with the head.
-    socket.cork();
-    process.nextTick(uncork, socket);
-    if (head !== '') socket.write(head, 'latin1');
-    const flow = new RequestBody(body as Readable, contentLength, socket, owner);
-    exchange.body = flow;
-    flow.start();
-    return;
-  }
-  exchange.requestComplete = true;
+export function sendBuffer(socket: Socket, head: string, body: Buffer): void {
   if (head.length + body.length > JOINED_BYTES) {
     socket.cork();
     if (head !== '') socket.write(head, 'latin1');
@@ -47,43 +34,48 @@ export function sendBody(exchange: Exchange, head: string, socket: Socket, owner
   socket.write(request);
 }
 
-function uncork(socket: Socket): void {
-  socket.uncork();
-}
-
-/** Its closures are per streamed body: that is what the stream's events take. */
-class RequestBody implements BodyFlow {
+/**
+ * Watches the stream from the moment the request is dispatched, since a client may leave while the request still waits for a
+ * connection. Its closures are per streamed body: that is what the stream's events take.
+ */
+export class RequestBody {
   readonly #stream: Readable;
-  readonly #socket: Socket;
   readonly #owner: BodyOwner;
   /** Null: chunked. */
   readonly #declared: number | null;
+  /** Null: not started. */
+  #socket: Socket | null = null;
   #sent = 0;
   #complete = false;
   #stopped = false;
 
   /** @param declared - Content-Length; null: chunked */
-  constructor(stream: Readable, declared: number | null, socket: Socket, owner: BodyOwner) {
+  constructor(stream: Readable, declared: number | null, owner: BodyOwner) {
     this.#stream = stream;
     this.#declared = declared;
-    this.#socket = socket;
     this.#owner = owner;
+    stream.on('error', this.#onError);
+    stream.on('close', this.#onClose);
   }
 
-  start(): void {
+  /** @param head - leaves together with what the stream has ready; empty: it was written before */
+  start(socket: Socket, head: string): void {
     const stream = this.#stream;
     if (stream.destroyed || stream.readableEnded) {
       this.#fail(asFailure(stream.errored ?? new Error('it was read or destroyed before it could be sent')));
       return;
     }
+    this.#socket = socket;
+    socket.cork();
+    process.nextTick(uncork, socket);
+    if (head !== '') socket.write(head, 'latin1');
     stream.on('data', this.#onData);
     stream.on('end', this.#onEnd);
-    stream.on('error', this.#onError);
-    stream.on('close', this.#onClose);
     if (this.#declared === 0) this.#completed();
     stream.resume();
   }
 
+  /** Leaves the stream to its owner, unread from here. */
   stop(): void {
     if (this.#stopped) return;
     this.#stopped = true;
@@ -92,13 +84,13 @@ class RequestBody implements BodyFlow {
     stream.off('end', this.#onEnd);
     stream.off('error', this.#onError);
     stream.off('close', this.#onClose);
-    if (!stream.readableEnded) {
-      if (!this.#complete) stream.pause();
-      // An error of a stream that nobody listens to any more would end the process.
-      if (stream.listenerCount('error') === 0) stream.on('error', ignore);
-    }
+    if (stream.readableEnded) return;
+    if (!this.#complete && this.#socket !== null) stream.pause();
+    // An error of a stream that nobody listens to any more would end the process.
+    if (stream.listenerCount('error') === 0) stream.on('error', ignore);
   }
 
+  /** The socket takes more. */
   drained(): void {
     if (!this.#stopped) this.#stream.resume();
   }
@@ -131,14 +123,15 @@ class RequestBody implements BodyFlow {
   };
 
   #writeChunk(chunk: Uint8Array, first: boolean): void {
-    this.#socket.cork();
-    this.#socket.write(`${first ? '' : '\r\n'}${chunk.length.toString(16)}\r\n`, 'latin1');
+    const socket = this.#socket as Socket;
+    socket.cork();
+    socket.write(`${first ? '' : '\r\n'}${chunk.length.toString(16)}\r\n`, 'latin1');
     this.#write(chunk);
-    this.#socket.uncork();
+    socket.uncork();
   }
 
   #write(chunk: Uint8Array): void {
-    if (!this.#socket.write(chunk)) this.#stream.pause();
+    if (!(this.#socket as Socket).write(chunk)) this.#stream.pause();
   }
 
   readonly #onEnd = (): void => {
@@ -151,10 +144,8 @@ class RequestBody implements BodyFlow {
       return;
     }
     const trailers = (this.#stream as Partial<IncomingMessage>).rawTrailers;
-    this.#socket.write(
-      `${this.#sent === 0 ? '' : '\r\n'}0\r\n${trailers === undefined ? '' : trailerLines(trailers)}\r\n`,
-      'latin1',
-    );
+    const lines = trailers === undefined ? '' : trailerLines(trailers);
+    (this.#socket as Socket).write(`${this.#sent === 0 ? '' : '\r\n'}0\r\n${lines}\r\n`, 'latin1');
     this.stop();
     this.#completed();
   };
@@ -171,6 +162,10 @@ class RequestBody implements BodyFlow {
 }
 
 function ignore(): void {}
+
+function uncork(socket: Socket): void {
+  socket.uncork();
+}
 
 function trailerLines(rawTrailers: readonly string[]): string {
   let lines = '';

@@ -49,9 +49,12 @@ export function writeHead(options: DispatchOptions, authority: string): string {
     head += `host: ${authority}\r\n`;
     lines += 1;
   }
-  const framing = framingOf(options, sendsTe);
-  head += `${framing}\r\n`;
-  checkLines(head, framing, lines);
+  for (const line of framingOf(options, sendsTe)) {
+    head += `${line}\r\n`;
+    lines += 1;
+  }
+  head += '\r\n';
+  checkLines(head, lines);
   return head;
 }
 
@@ -67,17 +70,17 @@ function isOurs(name: string): boolean {
   );
 }
 
-function framingOf(
-  { method, body, contentLength, upgrade, expectContinue }: DispatchOptions,
-  sendsTe: boolean,
-): string {
-  let framing = '';
-  if (upgrade !== null) framing = `connection: ${sendsTe ? 'upgrade, te' : 'upgrade'}\r\nupgrade: ${upgrade}\r\n`;
-  else if (sendsTe) framing = 'connection: te\r\n';
-  if (body === null) return METHODS_WITH_BODY.has(method) ? `${framing}content-length: 0\r\n` : framing;
-  if (Buffer.isBuffer(body)) framing += `content-length: ${body.length}\r\n`;
-  else framing += contentLength === null ? 'transfer-encoding: chunked\r\n' : `content-length: ${contentLength}\r\n`;
-  return expectContinue && bodyMayBeHeld(body, contentLength) ? `${framing}expect: 100-continue\r\n` : framing;
+function framingOf(options: DispatchOptions, sendsTe: boolean): string[] {
+  const { method, body, contentLength, upgrade } = options;
+  const lines: string[] = [];
+  if (upgrade !== null) lines.push(sendsTe ? 'connection: upgrade, te' : 'connection: upgrade', `upgrade: ${upgrade}`);
+  else if (sendsTe) lines.push('connection: te');
+  if (body === null) {
+    if (METHODS_WITH_BODY.has(method)) lines.push('content-length: 0');
+  } else if (Buffer.isBuffer(body)) lines.push(`content-length: ${body.length}`);
+  else lines.push(contentLength === null ? 'transfer-encoding: chunked' : `content-length: ${contentLength}`);
+  if (holdsBody(options)) lines.push('expect: 100-continue');
+  return lines;
 }
 
 /** Interceptors written for other clients may pass what only those understand. */
@@ -88,9 +91,9 @@ function checkBody({ body, contentLength }: DispatchOptions): void {
   }
 }
 
-/** Whether there is a body worth waiting with for `100 Continue`. */
-export function bodyMayBeHeld(body: DispatchOptions['body'], contentLength: number | null): boolean {
-  return body !== null && (Buffer.isBuffer(body) ? body.length : contentLength) !== 0;
+/** Whether there is a body to wait with for `100 Continue`. */
+export function holdsBody({ body, contentLength, expectContinue }: DispatchOptions): boolean {
+  return expectContinue && body !== null && (Buffer.isBuffer(body) ? body.length : contentLength) !== 0;
 }
 
 function isToken(method: string): boolean {
@@ -112,7 +115,7 @@ function isTarget(path: string): boolean {
  * One pass over the assembled head: as many line ends as lines were written, no other control character, nothing that latin1
  * would cut down to one (U+010A becomes LF).
  */
-function checkLines(head: string, framing: string, lines: number): void {
+function checkLines(head: string, lines: number): void {
   let lineEnds = 0;
   for (let i = 0; i < head.length; i++) {
     const octet = head.charCodeAt(i);
@@ -120,7 +123,6 @@ function checkLines(head: string, framing: string, lines: number): void {
     if (octet !== CR || head.charCodeAt(++i) !== LF) throw unwritable('field line');
     lineEnds += 1;
   }
-  for (let at = framing.indexOf('\r\n'); at !== -1; at = framing.indexOf('\r\n', at + 2)) lines += 1;
   if (lineEnds !== lines) throw unwritable('field line');
 }
 

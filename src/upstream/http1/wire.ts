@@ -183,10 +183,17 @@ export class Wire {
     if (error !== undefined && this.awaitsAnswer && isRefusedWrite(error)) {
       this.writeFailed = true;
       this.failure ??= error;
+      // A stream with a failed write never emits 'end': the end of reading is its null.
+      socket.push = this.#endAfterFailedWrite;
       this.#owner.drained();
       return socket;
     }
     return Object.getPrototypeOf(socket).destroy.call(socket, error);
+  };
+
+  readonly #endAfterFailedWrite = (chunk: unknown): boolean => {
+    if (chunk === null) process.nextTick(this.#onEnded);
+    return false;
   };
 }
 

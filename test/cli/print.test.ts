@@ -1,0 +1,104 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: references as configs write them.
+// `selvedge print`: what takes effect, and where it came from.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { parse } from 'yaml';
+import { command as print } from '../../src/cli/print.ts';
+import { loadConfig } from '../../src/config/load.ts';
+import { runCommand } from './support/io.ts';
+
+const CONFIG = `version: 1
+mesh: { mtls: off }
+gateways:
+  public: { listeners: [{ name: http, port: \${PORT} }] }
+  private: { listeners: [{ name: http, port: 8081 }] }
+services:
+  orders:
+    endpoints: [{ address: "a:1", hop: "b:15001" }]
+    internal: { inbound: { port: 15001 } }
+  web: { endpoints: ["w:1"] }
+routes:
+  - { name: orders, gateways: [public], to: orders, requestHeaders: { set: { x-key: "\${API_KEY}" } } }
+  - { name: web, gateways: [private], to: web }
+  - { name: inside, internal: [orders], to: orders }
+`;
+const env = { PORT: '8080', API_KEY: 'hush' };
+
+t.test('every value is followed by where it came from, secrets are not shown', async (t) => {
+  const dir = t.testdir({ config: { 'shop.yaml': CONFIG } });
+  const { code, stdout } = await runCommand(print, [], dir, env);
+  t.equal(code, 0);
+  for (const line of [
+    '        port: 8080 # ${PORT} config/shop.yaml:4:45',
+    '        host: 0.0.0.0 # default',
+    '      - address: a:1 # config/shop.yaml:8:28',
+    '        x-key: "[redacted]" # ${API_KEY} config/shop.yaml:12:85',
+    '  port: 9901 # default',
+    '    hosts: [] # default',
+  ]) {
+    t.ok(stdout.includes(`${line}\n`), line);
+  }
+  t.notMatch(stdout, 'hush');
+});
+
+t.test('what is printed is a config that means the same', async (t) => {
+  const dir = t.testdir({ 'selvedge.yaml': CONFIG });
+  const { stdout } = await runCommand(print, [], dir, { ...env, API_KEY: '[redacted]' });
+  writeFileSync(join(dir, 'again.yaml'), stdout);
+  const meaning = async (path: string) => {
+    const { config, problems } = await loadConfig(path, { cwd: dir, env: { ...env, API_KEY: '[redacted]' } });
+    t.strictSame(
+      problems.filter(({ severity }) => severity === 'error'),
+      [],
+    );
+    return JSON.parse(JSON.stringify(config, (key, value) => (key === 'at' ? undefined : value)));
+  };
+  t.strictSame(await meaning('again.yaml'), await meaning('selvedge.yaml'));
+});
+
+t.test('--route and --role print the part that matters', async (t) => {
+  const dir = t.testdir({ 'selvedge.yaml': CONFIG });
+  const part = async (...args: string[]) => {
+    const { stdout } = await runCommand(print, args, dir, env);
+    const printed = parse(stdout) as Record<string, object>;
+    return {
+      keys: Object.keys(printed),
+      gateways: Object.keys(printed.gateways ?? {}),
+      services: Object.keys(printed.services ?? {}),
+      routes: (printed.routes as { name: string }[]).map(({ name }) => name),
+    };
+  };
+  t.strictSame(await part('--route', 'web'), { keys: ['routes'], gateways: [], services: [], routes: ['web'] });
+  t.match(await part('--role', 'gateway/public'), { gateways: ['public'], services: ['orders'], routes: ['orders'] });
+  t.match(await part('--role', 'internal/orders'), { gateways: [], services: ['orders', 'web'], routes: ['inside'] });
+  const refused = async (...args: string[]) => (await runCommand(print, args, dir, env)).stderr.split('\n')[0];
+  t.equal(await refused('--route', 'wbe'), 'selvedge print: no route "wbe" (did you mean "web"?)');
+  t.equal(
+    await refused('--role', 'gateway/pubic'),
+    'selvedge print: no role "gateway/pubic" (did you mean "gateway/public"?)',
+  );
+  t.equal(await refused('--role', 'internal/web'), 'selvedge print: no role "internal/web"');
+  t.equal(await refused('--role', 'edge'), 'selvedge print: "edge" is no role: write gateway/NAME or internal/SERVICE');
+  t.equal(
+    await refused('--role', 'gateway/public', '--route', 'web'),
+    'selvedge print: --route and --role exclude each other',
+  );
+});
+
+t.test('--json has the config and the origin of every value by path', async (t) => {
+  const dir = t.testdir({ 'selvedge.yaml': CONFIG });
+  const { stdout } = await runCommand(print, ['--json', '--route', 'orders'], dir, env);
+  const { config, origins } = JSON.parse(stdout);
+  t.equal(config.routes[0].requestHeaders.set['x-key'], '[redacted]');
+  t.match(origins, {
+    'routes[0].name': 'selvedge.yaml:12:13',
+    'routes[0].requestHeaders.set.x-key': '${API_KEY} selvedge.yaml:12:85',
+    'routes[0].timeout.request': 'default',
+  });
+});
+
+t.test('a config with errors is not printed', async (t) => {
+  const dir = t.testdir({ 'selvedge.yaml': CONFIG });
+  t.match(await runCommand(print, [], dir), { code: 1, stdout: '', stderr: /environment variable PORT is not set/ });
+});
