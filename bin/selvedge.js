@@ -95,8 +95,19 @@ async function start() {
   const checkout = process.features.typescript && existsSync(source);
   const home = checkout ? join(here, '../src') : join(here, '../dist');
   const extension = checkout ? '.ts' : '.js';
+  keepCompiledCode();
   serveImports(home, extension);
   await import(pathToFileURL(join(home, `main${extension}`)).href);
+}
+
+/**
+ * A start compiles as much as it runs; the second one finds it done. In the user's own cache folder, because code that others
+ * could write to would be code that others run. Where that cannot be written nothing is kept, and nothing else changes.
+ */
+function keepCompiledCode() {
+  if (typeof module.enableCompileCache !== 'function' || process.env.NODE_COMPILE_CACHE) return;
+  const caches = process.env.XDG_CACHE_HOME || (process.env.HOME ? join(process.env.HOME, '.cache') : null);
+  if (caches !== null) module.enableCompileCache(join(caches, 'selvedge'));
 }
 
 /**

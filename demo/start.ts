@@ -36,11 +36,6 @@ async function runShop(): Promise<void> {
   // The table says what listens where; from then on the log says what changes.
   const log = openProcessLog({ format: process.stdout.isTTY ? 'text' : 'json', level: 'warn' });
   const selvedge = await createSelvedge({ config: join(root, 'config/shop.yaml'), logger: log.logger });
-  await Promise.all(services.map(({ app, port }) => app.listen({ host: '127.0.0.1', port })));
-  await selvedge.start();
-  process.stdout.write(announcement(ports, moved));
-  log.logger.level = 'info';
-
   let stoppedAt: number | null = null;
   const stop = async (): Promise<void> => {
     if (stoppedAt !== null) {
@@ -56,6 +51,17 @@ async function runShop(): Promise<void> {
   };
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
+
+  try {
+    await Promise.all(services.map(({ app, port }) => app.listen({ host: '127.0.0.1', port })));
+    await selvedge.start();
+  } catch (error) {
+    // Stopped before it had started.
+    if (stoppedAt !== null) return;
+    throw error;
+  }
+  process.stdout.write(announcement(ports, moved));
+  log.logger.level = 'info';
 }
 
 function announcement(ports: ChosenPorts['ports'], moved: ChosenPorts['moved']): string {

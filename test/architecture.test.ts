@@ -25,7 +25,10 @@ const layers: readonly (readonly string[])[] = [
 ];
 
 /** Built-in plugins reach what a user's plugin reaches; only the library and the commands know the list. */
-const plugins = { may: ['plugin', 'errors', 'http', 'units', 'dispatch', 'lines'], importedBy: ['index', 'cli'] } as const;
+const plugins = {
+  may: ['plugin', 'errors', 'http', 'units', 'dispatch', 'lines'],
+  importedBy: ['index', 'cli'],
+} as const;
 
 const level = new Map(layers.flatMap((row, index) => row.map((part) => [part, index] as const)));
 

@@ -68,7 +68,8 @@ function pushForwarding(exchange: RequestExchange, headers: Headers, out: string
     out.push('x-forwarded-for', trusted && from !== undefined ? `${String(from)}, ${peer}` : peer);
     out.push('x-forwarded-proto', trusted && proto !== undefined ? String(proto) : exchange.scheme);
     const host = headers['x-forwarded-host'];
-    out.push('x-forwarded-host', trusted && host !== undefined ? String(host) : exchange.authority);
+    const asked = trusted && host !== undefined ? String(host) : exchange.authority;
+    if (asked !== '') out.push('x-forwarded-host', asked);
     const port = headers['x-forwarded-port'];
     out.push('x-forwarded-port', trusted && port !== undefined ? String(port) : portOf(exchange));
   } else {

@@ -1,16 +1,11 @@
-// The access log: what its lines say, which requests it leaves out, and that no line is lost.
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+// The access log: what its lines say, and which requests it leaves out.
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { mock } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { Registry } from 'prom-client';
 import t from 'tap';
 import { positionOf } from '../../src/http/position.ts';
-import { LineWriter } from '../../src/plugins/line-writer.ts';
 import { SharedStore } from '../../src/runtime/shared.ts';
 import { type ChainOptions, testChain } from '../support/chain.ts';
 
@@ -240,104 +235,6 @@ t.test('refuses fields that lines have already, shares over 100% and files that 
     message: /always\.error: unknown key "error" \(did you mean "errors"\?\)/,
   });
   await t.rejects(testChain([['access-log', { destination: join(folder, 'no/such/folder') }]]), { message: /ENOENT/ });
-});
-
-t.test('a writer', async (t) => {
-  const silent = { onTrouble: () => {}, onDrop: () => {} };
-  const waitFor = async (holds: () => boolean) => {
-    while (!holds()) await sleep(5);
-  };
-
-  t.test('writes large and small amounts in order', async (t) => {
-    const file = newFile();
-    const writer = new LineWriter(file, silent);
-    for (let line = 0; line < 5_000; line++) {
-      writer.write(`${line} ${'x'.repeat(40)}\n`);
-      if (line % 1_000 === 0) await sleep(1);
-    }
-    await waitFor(() => readFileSync(file, 'utf8').split('\n').length === 5_001);
-    writer.close();
-    const order = readFileSync(file, 'utf8').split('\n').slice(0, -1).map(Number.parseFloat);
-    t.strictSame(
-      order,
-      Array.from({ length: 5_000 }, (_, line) => line),
-    );
-  });
-
-  t.test('follows a file that was rotated away', async (t) => {
-    mock.timers.enable({ apis: ['setInterval'] });
-    t.teardown(() => mock.timers.reset());
-    const file = newFile();
-    const writer = new LineWriter(file, silent);
-    writer.write('before\n');
-    writer.flushSync();
-    renameSync(file, `${file}.1`);
-    mock.timers.tick(5_000);
-    await waitFor(() => {
-      try {
-        return readFileSync(file, 'utf8') === '';
-      } catch {
-        return false;
-      }
-    });
-    writer.write('after\n');
-    writer.close();
-    t.equal(readFileSync(`${file}.1`, 'utf8'), 'before\n');
-    t.equal(readFileSync(file, 'utf8'), 'after\n');
-  });
-
-  t.test('holds a bounded amount for a destination that fails, reports it once and counts what is lost', async (t) => {
-    const troubles: string[] = [];
-    let dropped = 0;
-    const writer = new LineWriter('/dev/full', {
-      onTrouble: (error) => troubles.push(error.message),
-      onDrop: (lines) => (dropped += lines),
-    });
-    const line = `${'x'.repeat(1_023)}\n`;
-    for (let count = 0; count < 100; count++) writer.write(line);
-    await waitFor(() => troubles.length > 0);
-    for (let count = 0; count < 10_000; count++) writer.write(line);
-    t.match(troubles, [/ENOSPC/]);
-    const overflow = dropped;
-    t.ok(overflow > 1_500 && overflow < 2_000, `${overflow} of 10,100 lines did not fit 8 MiB`);
-    writer.close();
-    t.equal(dropped, 10_100, 'every line is accounted for');
-  });
-
-  const script = (body: string): string => {
-    const file = join(folder, `script-${files++}.mjs`);
-    const module = pathToFileURL(join(import.meta.dirname, '../../src/plugins/line-writer.ts')).href;
-    writeFileSync(
-      file,
-      `import { LineWriter } from ${JSON.stringify(module)};\nconst silent = { onTrouble() {}, onDrop() {} };\n${body}`,
-    );
-    return file;
-  };
-
-  t.test('loses nothing when the process exits or crashes with a write under way', async (t) => {
-    for (const end of ['process.exit(0)', 'throw new Error("crash")', '']) {
-      const file = newFile();
-      const body = `const writer = new LineWriter(${JSON.stringify(file)}, silent);
-        for (let line = 0; line < 5000; line++) writer.write(line + ' ' + 'x'.repeat(40) + '\\n');
-        setImmediate(() => { writer.write('last\\n'); ${end} });`;
-      spawnSync(process.execPath, [script(body)], { timeout: 20_000 });
-      const lines = readFileSync(file, 'utf8').split('\n').slice(0, -1);
-      t.equal(new Set(lines).size, 5_001, end || 'by itself');
-      t.equal(lines.length, 5_001);
-    }
-  });
-
-  t.test('does not hang when nobody reads stdout any more', async (t) => {
-    const body = `const writer = new LineWriter('stdout', silent);
-      process.stdin.once('end', () => { writer.write('line\\n'); process.exit(7); });
-      process.stdin.resume();`;
-    const { status } = spawnSync(
-      '/bin/sh',
-      ['-c', `"${process.execPath}" "${script(body)}" < /dev/null | true; exit 7`],
-      { timeout: 20_000 },
-    );
-    t.equal(status, 7);
-  });
 });
 
 t.test('lost lines are a metric', async (t) => {

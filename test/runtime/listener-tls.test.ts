@@ -69,7 +69,7 @@ t.test('serves the certificate that the server name asks for', async (t) => {
     const { client, served } = await dialTls(port, { servername });
     t.equal(served, name, servername);
     client.send(get(servername, 'Connection: close\r\n'));
-    t.match(await client.closed, /^HTTP\/1\.1 200 OK/);
+    t.match(await client.closed(), /^HTTP\/1\.1 200 OK/);
     t.match(sink.connection, {
       scheme: 'https',
       serverName: servername.toLowerCase(),
@@ -80,7 +80,7 @@ t.test('serves the certificate that the server name asks for', async (t) => {
   const { client, served } = await dialTls(port, { servername: '' });
   t.equal(served, 'first', 'without a server name the first one');
   client.send(get('b.test', 'Connection: close\r\n'));
-  t.match(await client.closed, /200 OK/, 'and any host is then served');
+  t.match(await client.closed(), /200 OK/, 'and any host is then served');
   t.equal(sink.connection?.serverName, null);
 });
 
@@ -89,7 +89,7 @@ t.test('a host that another certificate stands for is misdirected', async (t) =>
   const ask = async (servername: string, host: string): Promise<string> => {
     const { client } = await dialTls(port, { servername });
     client.send(get(host, 'Connection: close\r\n'));
-    return (await client.closed).slice(9, 12);
+    return (await client.closed()).slice(9, 12);
   };
   t.equal(await ask('a.test', 'a.test'), '200');
   t.equal(await ask('a.test', 'A.test:8443'), '200');
@@ -111,7 +111,7 @@ t.test('a host that another certificate stands for is misdirected', async (t) =>
   client.send(get('a.test'));
   await client.until('served');
   client.send(get('b.test'));
-  t.match(await client.closed, /200 OK[\s\S]*421 Misdirected Request/, 'judged for each request of a connection');
+  t.match(await client.closed(), /200 OK[\s\S]*421 Misdirected Request/, 'judged for each request of a connection');
 });
 
 t.test('speaks HTTP/1.1 by ALPN and no version of TLS below the minimum', async (t) => {
@@ -158,7 +158,7 @@ t.test('a renewed certificate is served to new connections while old ones go on'
   renewedByDefault.socket.destroy();
 
   old.client.send(get('a.test', 'Connection: close\r\n'));
-  t.match(await old.client.closed, /200 OK/, 'the connection that was open is not touched');
+  t.match(await old.client.closed(), /200 OK/, 'the connection that was open is not touched');
 });
 
 t.test('requires a client certificate of the CA', async (t) => {
@@ -170,7 +170,7 @@ t.test('requires a client certificate of the CA', async (t) => {
   const ask = async (options: ConnectionOptions): Promise<string> => {
     const { client } = await dialTls(port, options);
     client.send(get('a.test', 'Connection: close\r\n'));
-    return client.closed;
+    return client.closed();
   };
   const peer = ca.issue({ name: 'cart', altNames: ['DNS:cart.test', 'URI:spiffe://shop.internal/service/cart'] });
   for (const servername of ['a.test', '']) {
@@ -212,7 +212,7 @@ t.test('asks for a client certificate and takes the request without one', async 
     const own = files === null ? {} : { cert: readFileSync(files.cert), key: readFileSync(files.key) };
     const { client } = await dialTls(port, { ...own, ...more });
     client.send(get('a.test', 'Connection: close\r\n'));
-    t.match(await client.closed, /200 OK/);
+    t.match(await client.closed(), /200 OK/);
     return sink.connection === null ? undefined : (sink.connection.peer?.id ?? null);
   };
   const cart = ca.issue({ name: 'cart' });
@@ -225,12 +225,12 @@ t.test('asks for a client certificate and takes the request without one', async 
       const own = { cert: readFileSync(cart.cert), key: readFileSync(cart.key), maxVersion, servername };
       const { client, ticket } = await dialTls(port, own);
       client.send(get(servername, 'Connection: close\r\n'));
-      await client.closed;
+      await client.closed();
       const session = await ticket;
       const resumed = await dialTls(port, { ...own, session });
       t.equal(resumed.socket.isSessionReused(), true, `${maxVersion} ${servername} resumes`);
       resumed.client.send(get(servername, 'Connection: close\r\n'));
-      t.match(await resumed.client.closed, /200 OK/);
+      t.match(await resumed.client.closed(), /200 OK/);
       t.equal(sink.connection?.peer?.id, 'cart', 'as the same peer');
 
       listener.update({
@@ -264,10 +264,10 @@ t.test('an update changes certificates and client policy without dropping a conn
   });
   t.equal(served, 'wild');
   client.send(get('x.wild.test', 'Connection: close\r\n'));
-  t.match(await client.closed, /200 OK/);
+  t.match(await client.closed(), /200 OK/);
   t.equal(sink.connection?.peer?.id, 'cart');
   old.client.send(get('a.test', 'Connection: close\r\n'));
-  t.match(await old.client.closed, /200 OK/, 'its own certificate still covers the host');
+  t.match(await old.client.closed(), /200 OK/, 'its own certificate still covers the host');
 
   listener.update({ ...next, tls: tlsOf([{ cert: '/nowhere.crt', key: '/nowhere.key' }]) });
   const stays = await dialTls(port, { servername: 'x.wild.test' });
@@ -302,10 +302,10 @@ t.test('a handshake that is too slow, or is none, ends the connection and nothin
   const slow = new RawClient(connectTcp(port, '127.0.0.1'), '\x16\x03\x01');
   await once(slow.socket, 'connect');
   while (listener.connections === 0) await new Promise(setImmediate);
-  t.equal(await slow.closed, '');
+  t.equal(await slow.closed(), '');
   t.same(sink.refused, ['SLV_REQUEST_TIMEOUT']);
   const plain = new RawClient(connectTcp(port, '127.0.0.1'), get('a.test'));
-  await plain.closed;
+  await plain.closed();
   t.same(sink.refused, ['SLV_REQUEST_TIMEOUT', 'SLV_BAD_REQUEST']);
   const { client } = await dialTls(port);
   t.equal(listener.connections, 1);
@@ -314,7 +314,7 @@ t.test('a handshake that is too slow, or is none, ends the connection and nothin
   await new Promise((resolve) => setTimeout(resolve, 200));
   t.equal(client.socket.closed, false, 'a finished handshake has no deadline');
   listener.drain();
-  t.match(await client.closed, /200 OK/);
+  t.match(await client.closed(), /200 OK/);
   while (listener.connections > 0) await new Promise(setImmediate);
 });
 
@@ -324,12 +324,12 @@ t.test('a small answer is the same over TLS, and malformed requests are answered
   sink.handler = (_req, res) => void res.end(all);
   const { client } = await dialTls(port);
   client.send(get('a.test', 'Connection: close\r\n'));
-  const answer = await client.closed;
+  const answer = await client.closed();
   t.same(Buffer.from(answer.slice(answer.indexOf('\r\n\r\n') + 4), 'latin1'), all);
   const bad = await dialTls(port);
   bad.client.send('GET / HTTP/1.1\r\nX : y\r\n\r\n');
-  t.match(await bad.client.closed, /^HTTP\/1\.1 400[\s\S]*SLV_BAD_REQUEST/);
+  t.match(await bad.client.closed(), /^HTTP\/1\.1 400[\s\S]*SLV_BAD_REQUEST/);
   const tunnel = await dialTls(port);
   tunnel.client.send(get('a.test', 'Connection: upgrade\r\nUpgrade: websocket\r\n'));
-  t.match(await tunnel.client.closed, /^HTTP\/1\.1 101/);
+  t.match(await tunnel.client.closed(), /^HTTP\/1\.1 101/);
 });

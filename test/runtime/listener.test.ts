@@ -244,7 +244,7 @@ t.test('a body that turns out malformed while its response is being sent breaks 
   await started;
   await client.until('half');
   client.send('zzzz\r\n');
-  const answer = await client.closed;
+  const answer = await client.closed();
   t.equal(answer.indexOf('HTTP/1.1', 1), -1, 'no second answer inside the first');
   t.notMatch(answer, /\r\n0\r\n\r\n$/, 'and it is not completed');
 });
@@ -344,7 +344,7 @@ t.test('an update changes limits on the running server and keeps its connections
   t.equal(sink.connection?.listener, changed, 'connections see it too');
   t.equal(await exchange(port, get('')), '', 'one connection at most from now on');
   kept.send(get('A: 1\r\nB: 1\r\nC: 1\r\nD: 1'));
-  t.match(await kept.closed, /servedHTTP\/1\.1 431/);
+  t.match(await kept.closed(), /servedHTTP\/1\.1 431/);
   t.equal(statusOf(await exchange(port, get(`X: ${'a'.repeat(300)}`))), 431);
 });
 
@@ -369,11 +369,11 @@ t.test('draining closes idle connections at once, and busy ones behind their ans
   t.equal(listener.address(), null);
   t.equal(listener.connections, 4, 'closing the listening socket closes nothing else');
   listener.drain();
-  await idle.closed;
+  await idle.closed();
   for (const res of pending) res.end('whole');
   t.match(await waiting, /^HTTP\/1\.1 200 OK[\s\S]*connection: close[\s\S]*whole/i);
   t.match(await streaming.until('0\r\n\r\n'), /whole/, 'the stream ends whole');
-  await streaming.closed;
+  await streaming.closed();
   sink.handler = (_req, res) => void res.end('late');
   fresh.send(get(''));
   t.match(
@@ -381,7 +381,7 @@ t.test('draining closes idle connections at once, and busy ones behind their ans
     /connection: close/i,
     'a request on a connection that was just opened is still served',
   );
-  await fresh.closed;
+  await fresh.closed();
   await t.rejects(once(connect(port, '127.0.0.1'), 'connect'), { code: 'ECONNREFUSED' });
   t.equal(listener.connections, 0);
 });
@@ -415,7 +415,7 @@ t.test('destroy ends everything, upgraded connections too', async (t) => {
   listener.drain();
   t.equal(listener.connections, 2);
   listener.destroy();
-  await Promise.all([tunnel.closed, idle.closed]);
+  await Promise.all([tunnel.closed(), idle.closed()]);
   t.equal(listener.connections, 0);
   listener.destroy();
 });
@@ -516,7 +516,7 @@ t.test('a refused client that goes on sending is cut off', async (t) => {
   const client = new RawClient(socket, 'GET / HTTP/1.1\r\nX : y\r\n\r\n');
   const flood = setInterval(() => socket.write(Buffer.alloc(262_144)), 5);
   t.teardown(() => clearInterval(flood));
-  t.match(await client.closed, /^HTTP\/1\.1 400/);
+  t.match(await client.closed(), /^HTTP\/1\.1 400/);
   while (listener.connections > 0) await new Promise(setImmediate);
 });
 
@@ -545,7 +545,7 @@ t.test('good, bad and aborted connections leave nothing behind', async (t) => {
       const aborted = dial(port, i % 4 === 2 ? get('').slice(0, i) : post('Content-Length: 100', 'abc'));
       await once(aborted.socket, 'connect');
       aborted.socket.resetAndDestroy();
-      return aborted.closed;
+      return aborted.closed();
     });
     await Promise.all(kinds);
   }

@@ -1,7 +1,10 @@
 // Clients and servers that say exactly the bytes they are told to, and nothing a polite library would.
 import { createServer as createHttp, type Server as HttpServer, type RequestListener } from 'node:http';
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import type { Test } from 'tap';
+import { RawClient } from '../../support/raw-client.ts';
+
+export { RawClient };
 
 /** An HTTP upstream on a free port, closed with the test. */
 export async function httpUpstream(t: Test, listener: RequestListener): Promise<{ port: number; server: HttpServer }> {
@@ -53,66 +56,6 @@ export async function closedPort(): Promise<number> {
   const { port } = server.address() as AddressInfo;
   await new Promise((resolve) => server.close(resolve));
   return port;
-}
-
-/** A client socket with everything that it received so far. */
-export class RawClient {
-  readonly socket: Socket;
-  received = '';
-  /** How the connection ended: `end` (FIN), `reset`, or null while it is open. */
-  ended: 'end' | 'reset' | null = null;
-  #waiting: (() => void)[] = [];
-
-  private constructor(socket: Socket) {
-    this.socket = socket;
-    socket.on('data', (chunk) => {
-      this.received += chunk.toString('latin1');
-      this.#wake();
-    });
-    socket.on('end', () => {
-      this.ended ??= 'end';
-      this.#wake();
-    });
-    socket.on('error', () => {
-      this.ended = 'reset';
-    });
-    socket.on('close', () => {
-      this.ended ??= 'end';
-      this.#wake();
-    });
-  }
-
-  static async open(t: Test, port: number): Promise<RawClient> {
-    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
-    await new Promise<void>((resolve, reject) => {
-      socket.once('connect', resolve);
-      socket.once('error', reject);
-    });
-    t.teardown(() => socket.destroy());
-    return new RawClient(socket);
-  }
-
-  send(text: string): this {
-    this.socket.write(text, 'latin1');
-    return this;
-  }
-
-  /** Resolves once what was received satisfies the condition, or the connection ended. */
-  async until(condition: (received: string) => boolean): Promise<string> {
-    while (!condition(this.received) && this.ended === null) {
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    }
-    return this.received;
-  }
-
-  /** Everything until the connection ends. */
-  closed(): Promise<string> {
-    return this.until(() => false);
-  }
-
-  #wake(): void {
-    for (const resolve of this.#waiting.splice(0)) resolve();
-  }
 }
 
 /** Sends the bytes and returns everything until the server closes, or until a whole response with a body length is there. */
