@@ -1,13 +1,13 @@
 // `selvedge explain`: where one request would go and why, offline, by the table that would serve it.
 import { loadConfig } from '../config/load.ts';
-import type { Config, PluginUse } from '../config/model.ts';
+import type { Config } from '../config/model.ts';
 import { formatProblem } from '../config/problem.ts';
-import { defaultEdgePlugins, gatewayListeners } from '../gateway/gateway.ts';
+import { gatewayListeners } from '../gateway/gateway.ts';
+import { formatHostPort } from '../http/address.ts';
 import { splitTarget } from '../http/path.ts';
-import { defaultHopPlugins, hopListeners } from '../internal/internal.ts';
-import { effectiveChain } from '../routing/chain-list.ts';
+import { hopListeners } from '../internal/internal.ts';
 import { type AskedRequest, type ExplainedListener, explainRequest } from '../routing/explanation.ts';
-import { routesFor } from '../routing/scope.ts';
+import { listenerScope } from '../runtime/listener-scope.ts';
 import type { ListenerSpec } from '../runtime/listener-spec.ts';
 import { type Command, type CommandInput, EXIT, UsageError } from './command.ts';
 import { configPath } from './config-option.ts';
@@ -153,24 +153,16 @@ function chooseHop(config: Config, service: string, listener: string | null): Li
 /** The listener with its routes and the chain they inherit, as the runtime compiles it. */
 function listenerOf(config: Config, spec: ListenerSpec): ExplainedListener {
   const { role, owner, name, fixedService } = spec;
-  const built = role === 'gateway' ? defaultEdgePlugins(config) : defaultHopPlugins(config, role);
-  const defaults = built.map((plugin): PluginUse => ({ ...plugin, written: plugin.name, at: spec.at, baseDir: '' }));
-  const own = ownPlugins(config, spec);
+  const { own, inherited, routes } = listenerScope(config, spec);
   const ownName = role === 'gateway' ? `gateway ${owner}` : `service ${owner}`;
   return {
     role,
     owner,
     name,
-    address: `${spec.host.includes(':') ? `[${spec.host}]` : spec.host}:${spec.port}`,
+    address: formatHostPort(spec.host, spec.port),
     scheme: spec.tls === null ? 'http' : 'https',
-    routes: routesFor(config, role === 'gateway' ? { role, owner, listener: name } : { role, owner, fixedService }),
-    inherited: effectiveChain(defaults, own).map((use) => ({ use, from: own.includes(use) ? ownName : 'default' })),
+    routes,
+    inherited: inherited.map((use) => ({ use, from: own.includes(use) ? ownName : 'default' })),
     fixedService,
   };
-}
-
-function ownPlugins(config: Config, { role, owner }: ListenerSpec): readonly PluginUse[] {
-  if (role === 'gateway') return config.gateways.find((gateway) => gateway.name === owner)?.plugins ?? [];
-  if (role === 'inbound') return config.services.find((service) => service.name === owner)?.plugins ?? [];
-  return [];
 }

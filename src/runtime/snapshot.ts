@@ -3,19 +3,19 @@ import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import type { Config, PluginUse, RouteConfig, ServiceConfig } from '../config/model.ts';
 import type { Problem } from '../config/problem.ts';
-import { defaultEdgePlugins, gatewayListeners } from '../gateway/gateway.ts';
+import { gatewayListeners } from '../gateway/gateway.ts';
 import { compileTrust, type Trust } from '../gateway/trust.ts';
-import { defaultHopPlugins, hopListeners } from '../internal/internal.ts';
+import { hopListeners } from '../internal/internal.ts';
 import type { Builtins, Role } from '../plugin.ts';
 import { buildChain, type Chain } from '../proxy/chain.ts';
 import { type LoadedPlugin, loadPlugins, referenceProblems } from '../proxy/load-plugin.ts';
 import { compileBackends, type RouteTarget } from '../proxy/target.ts';
 import { effectiveChain } from '../routing/chain-list.ts';
-import { routesFor } from '../routing/scope.ts';
 import { RouteTable } from '../routing/table.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
 import { compileApps, compileServices, retireServices, type Service } from '../upstream/service.ts';
 import { http1Transport } from '../upstream/transport.ts';
+import { listenerScope } from './listener-scope.ts';
 import type { ListenerSpec } from './listener-spec.ts';
 import type { SharedStore } from './shared.ts';
 
@@ -205,26 +205,9 @@ interface Scope {
 
 /** The routes of a listener, each with the plugin list in force. */
 function scopeOf(config: Config, spec: ListenerSpec): Scope {
-  const built = spec.role === 'gateway' ? defaultEdgePlugins(config) : defaultHopPlugins(config, spec.role);
-  const defaults = built.map(
-    ({ name, options }): PluginUse => ({ name, written: name, options, at: spec.at, baseDir: '' }),
-  );
-  const inherited = effectiveChain(defaults, ownPlugins(config, spec));
-  const routes = routesOf(config, spec).map((route) => ({ route, plugins: effectiveChain(inherited, route.plugins) }));
+  const { defaults, inherited, routes: served } = listenerScope(config, spec);
+  const routes = served.map((route) => ({ route, plugins: effectiveChain(inherited, route.plugins) }));
   return { spec, defaults, routes, uses: [...new Set([...defaults, ...routes.flatMap((route) => route.plugins)])] };
-}
-
-function routesOf(config: Config, spec: ListenerSpec): readonly RouteConfig[] {
-  const { role, owner } = spec;
-  if (role === 'gateway') return routesFor(config, { role, owner, listener: spec.name });
-  if (role === 'outbound') return routesFor(config, { role, owner, fixedService: spec.fixedService ?? undefined });
-  return routesFor(config, { role, owner });
-}
-
-function ownPlugins(config: Config, spec: ListenerSpec): readonly PluginUse[] {
-  if (spec.role === 'gateway') return config.gateways.find((gateway) => gateway.name === spec.owner)?.plugins ?? [];
-  if (spec.role === 'inbound') return config.services.find((service) => service.name === spec.owner)?.plugins ?? [];
-  return [];
 }
 
 /** The services whose hop this process is. */

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { connect as tlsConnect } from 'node:tls';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
-import { createSelvedge, type Selvedge } from '../../src/index.ts';
+import { checkConfig } from '../../src/cli/check-config.ts';
+import { type ConfigError, createSelvedge, formatProblem, type Selvedge } from '../../src/index.ts';
 import { Gate } from '../../src/runtime/gate.ts';
 import type { RequestSink } from '../../src/runtime/listener-spec.ts';
 import { closedPort, eventually, httpUpstream, RawClient } from '../e2e/support/sockets.ts';
@@ -142,6 +143,27 @@ t.test('what only compiling finds is a rejected reload too', async (t) => {
   const outcome = await selvedge.reload();
   t.match(outcome.problems, [{ severity: 'error', message: /missing\.ts/, place: { file: /selvedge\.yaml/ } }]);
   t.equal(await text(url()), 'one');
+});
+
+t.test('a wrong plugin option has its place and path alike in a check, a start and a reload', async (t) => {
+  const { selvedge, edit, path } = await start(t);
+  const wrong = [
+    configText({}).replace('"routes":[{', '"routes":[{"plugins":["request-id",{"body-limit":{"max":"much"}}],'),
+    configText({}).replace('"edge":{', '"edge":{"plugins":[{"header-routing":{"rules":[{"header":"x","to":{}}]}}],'),
+  ];
+  const expected = [
+    /^\S+selvedge\.yaml:1:\d+ routes\[0\]\.plugins\[1\]\.max: /,
+    /^\S+:1:\d+ gateways\.edge\.plugins\[0\]\.rules\[0\]/,
+  ];
+  for (const [index, text] of wrong.entries()) {
+    edit(text);
+    const checked = (await checkConfig(path)).problems.map(formatProblem);
+    t.match(checked, [expected[index]]);
+    t.strictSame((await selvedge.reload()).problems.map(formatProblem), checked);
+    const fresh = await createSelvedge({ config: path, logger: false, watch: false });
+    const failure = await fresh.start().catch((error) => error);
+    t.strictSame((failure as ConfigError).problems.map(formatProblem), checked);
+  }
 });
 
 t.test('a port that cannot be bound is a rejected reload: nothing of the new config stays', async (t) => {

@@ -190,7 +190,6 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
       !this.#single &&
       this.parser.head.persistent &&
       exchange.requestComplete &&
-      !this.#wire.writeFailed &&
       this.#wire.socket.writableLength === 0;
     this.exchange = null;
     exchange.connection = null;
@@ -266,7 +265,8 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
     const { failure, authority } = this.#wire;
     const unanswered = this.#served > 0 && !exchange.answered;
     if (unanswered && exchange.mayBeResent) {
-      exchange.rewind();
+      // Once only: it goes on a fresh connection, and that has served nothing before.
+      exchange.connection = null;
       this.#die(exchange);
       return;
     }

@@ -53,8 +53,6 @@ export class Exchange implements DispatchController, Expectation, BodyOwner {
   requestComplete = false;
   /** Some byte of a response has come. */
   answered = false;
-  /** It was moved to a fresh connection once already. */
-  resent = false;
   /** Interim responses so far. */
   interims = 0;
   finished = false;
@@ -75,9 +73,8 @@ export class Exchange implements DispatchController, Expectation, BodyOwner {
     return this.upgrade !== null || this.method === 'CONNECT';
   }
 
-  /** Whether it may go once more after its reused connection died under it. */
+  /** Whether it may go once more though the upstream may have acted on it already. */
   get mayBeResent(): boolean {
-    if (this.finished || this.answered || this.resent) return false;
     const { body } = this.options;
     return IDEMPOTENT.has(this.method) && (body === null || Buffer.isBuffer(body));
   }
@@ -160,13 +157,6 @@ export class Exchange implements DispatchController, Expectation, BodyOwner {
       socket.destroy();
       warn(thrown);
     }
-  }
-
-  /** Back to where it was before it was sent. */
-  rewind(): void {
-    this.resent = true;
-    this.requestComplete = false;
-    this.connection = null;
   }
 
   #stopBody(): void {
