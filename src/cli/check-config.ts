@@ -9,11 +9,13 @@ import { findRouteConflicts } from '../routing/conflicts.ts';
 /** Plugins are loaded, which runs their modules but not the plugins. Never rejects for what a user wrote. */
 export async function checkConfig(path: string, options: LoadOptions = {}): Promise<LoadResult> {
   const result = await loadConfig(path, options);
-  const { config, provenance } = result;
-  if (config === null || provenance === null) return result;
-  const plugins = (await checkPlugins(config, builtins)).map((problem) =>
-    locatePluginProblem(problem, config, provenance),
+  const { config, understood, provenance } = result;
+  if (understood === null || provenance === null) return result;
+  const plugins = (await checkPlugins(understood, builtins)).map((problem) =>
+    locatePluginProblem(problem, understood, provenance),
   );
-  const problems = inOrder([...result.problems, ...findRouteConflicts(config), ...plugins]);
+  // Routes that lost a part to a mistake would seem to clash.
+  const conflicts = config === null ? [] : findRouteConflicts(config);
+  const problems = inOrder([...result.problems, ...conflicts, ...plugins]);
   return { ...result, problems, config: hasErrors(problems) ? null : config };
 }

@@ -40,6 +40,8 @@ export interface LoadOptions {
 export interface LoadResult {
   /** Null when any problem is an error. */
   readonly config: Config | null;
+  /** What could be understood in spite of errors, for further checks; never to be run. Null: nothing. */
+  readonly understood: Config | null;
   readonly problems: readonly Problem[];
   /** Absolute paths of everything that was read or would have been: what a watcher must watch. */
   readonly files: readonly string[];
@@ -81,7 +83,7 @@ async function load(
   const source = await read({ env: options.env ?? process.env, sawFile: (path) => files.add(path) });
   const merged = merge(source.trees);
   const problems = [...source.problems, ...merged.problems];
-  if (merged.tree === null) return { config: null, problems: inOrder(problems), files: [...files], provenance: null };
+  if (merged.tree === null) return nothingOf(problems, files);
 
   const origins = new Origins();
   const written = origins.plain(merged.tree);
@@ -90,7 +92,7 @@ async function load(
   problems.push(...unheard(refuseUnsupported(written, origins), problems));
   const valid = validate(written, origins);
   problems.push(...unheard(valid.problems, problems));
-  if (valid.config === null) return { config: null, problems: inOrder(problems), files: [...files], provenance: null };
+  if (valid.config === null) return nothingOf(problems, files);
 
   expandShorthand(valid.config, origins);
   fillDefaults(ConfigSchema, valid.config);
@@ -112,10 +114,15 @@ async function load(
   }
   return {
     config: hasErrors(problems) ? null : config,
+    understood: config,
     problems: inOrder(problems),
     files: [...files],
     provenance: new Provenance(valid.config, origins),
   };
+}
+
+function nothingOf(problems: readonly Problem[], files: ReadonlySet<string>): LoadResult {
+  return { config: null, understood: null, problems: inOrder(problems), files: [...files], provenance: null };
 }
 
 /** What is not just the consequence of a mistake that was reported already: at that very place, or because of what it took away. */

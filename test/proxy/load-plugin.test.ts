@@ -10,6 +10,7 @@ import { formatProblem } from '../../src/config/problem.ts';
 import { DESCRIPTION, definePlugin, Type } from '../../src/plugin.ts';
 import { builtins } from '../../src/plugins/index.ts';
 import { checkPlugins, loadPlugins } from '../../src/proxy/load-plugin.ts';
+import { backend } from '../routing/support/fixtures.ts';
 
 const folder = realpathSync(mkdtempSync(join(tmpdir(), 'selvedge-load-plugin-')));
 t.teardown(() => rmSync(folder, { recursive: true, force: true }));
@@ -263,15 +264,6 @@ t.test('the identity headers that a plugin vouches for come with it', async (t) 
 t.test('checkPlugins holds the services and subsets that options name against the config', async (t) => {
   const routing = (to: Record<string, string>): PluginUse => use('header-routing', { rules: [{ header: 'x', to }] });
   const at = { file: 'selvedge.yaml', line: 1, column: 1 };
-  const backend = (service: string) => ({
-    service,
-    subset: null,
-    weight: 1,
-    rewrite: null,
-    requestHeaders: null,
-    responseHeaders: null,
-    at,
-  });
   const config = (gateway: PluginUse[], route: PluginUse[], service: PluginUse[] = []) =>
     ({
       gateways: [{ name: 'public', plugins: gateway }],
