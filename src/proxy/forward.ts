@@ -15,7 +15,7 @@ import { sendInformational } from './informational.ts';
 import { cutRest, releaseBody } from './linger.ts';
 import { asSelvedgeError } from './problem.ts';
 import { upstreamHeaders } from './request-headers.ts';
-import { copyResponseHeaders, passingTrailers, type ResponseHead } from './response-headers.ts';
+import { copyResponseHeaders, passingTrailers } from './response-headers.ts';
 import type { RouteTarget, TargetBackend } from './target.ts';
 import { atEndOfTurn, type TurnWork } from './turn.ts';
 import { openTunnel } from './upgrade.ts';
@@ -104,7 +104,6 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
   readonly internal: boolean;
   readonly tried: Endpoint[] = [];
   readonly #rawOnly: boolean;
-  readonly #head: ResponseHead = { contentLength: null, contentType: false };
   /** Until it is dispatched. */
   #options: DispatchOptions | null = null;
   #status = 0;
@@ -276,7 +275,7 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     if (this.#phase !== 'deciding' || exchange.aborted) return;
     this.#phase = this.#complete ? 'over' : 'streaming';
     reply.code(this.#status);
-    copyResponseHeaders(reply, this.#rawHeaders, this.#headers, this.#head);
+    const hasContentType = copyResponseHeaders(reply, this.#rawHeaders, this.#headers);
     for (const changes of this.backend.responseHeaders) applyToReply(changes as HeaderChanges, reply);
     if (!this.#complete) {
       this.#startStream();
@@ -284,7 +283,7 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     }
     releaseBody(exchange, reply);
     // Fastify gives a buffer without a content type one of its own.
-    if (this.#trailers !== null || (this.#early !== null && !this.#head.contentType)) {
+    if (this.#trailers !== null || (this.#early !== null && !hasContentType)) {
       this.#startStream().finish(this.#trailers);
     } else reply.send(this.#wholeBody());
   }

@@ -57,14 +57,25 @@ export class ListenerSet {
     const gone = new Map(this.#held);
     const kept: Held[] = [];
     const fresh: ListenerSpec[] = [];
+    const moved: ListenerSpec[] = [];
     for (const spec of specs) {
       const held = gone.get(spec.key);
       if (held?.listener.canUpdate(spec)) {
         gone.delete(spec.key);
         kept.push({ spec, listener: held.listener });
       } else {
-        fresh.push(spec);
+        moved.push(spec);
       }
+    }
+    // Only the name of listener or gateway changed: the address stays bound, and its connections open.
+    for (const spec of moved) {
+      const heir = [...gone].find(([, { listener }]) => listener.canUpdate(spec));
+      if (heir === undefined) {
+        fresh.push(spec);
+        continue;
+      }
+      gone.delete(heir[0]);
+      kept.push({ spec, listener: heir[1].listener });
     }
     const contested = fresh.filter((spec) => [...gone.values()].some((held) => overlap(held.spec, spec)));
     const free = fresh.filter((spec) => !contested.includes(spec));

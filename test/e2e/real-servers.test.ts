@@ -71,11 +71,11 @@ async function nginx(t: Test, dir: string): Promise<number> {
      http {
        ${paths} access_log off; types { text/plain txt; } default_type application/octet-stream; client_max_body_size 0;
        server {
-         listen 127.0.0.1:${port}; root ${dir}; gzip on; gzip_min_length 100; gzip_proxied any; gzip_vary on;
+         listen 127.0.0.1:${port}; root ${dir}; gzip on; gzip_types text/plain; gzip_min_length 100; gzip_proxied any; gzip_vary on;
          keepalive_requests 5;
          location /put/ { dav_methods PUT; create_full_put_path on; }
          location = /connection { return 200 "$connection\\n"; }
-         location = /vary-host { return 200 "$host $http_via\\n"; }
+         location = /host { return 200 "$host $http_via\\n"; }
        }
      }`,
   );
@@ -142,7 +142,6 @@ t.test('nginx', { skip: missing('nginx', '-v') }, async (t) => {
     const raw = await exchange(t, edge.port, 'GET /text.txt HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n');
     t.match(raw, /\r\ncontent-encoding: gzip\r\n/i);
     t.match(raw, /\r\nvary: accept-encoding\r\n/i);
-    t.match(raw, /\r\ntransfer-encoding: chunked\r\n/i);
     const text = await (await fetch(`${edge.url}/text.txt`, { headers: { 'accept-encoding': 'gzip' } })).text();
     t.equal(text, 'selvedge '.repeat(1_000));
     const plain = await exchange(t, edge.port, 'GET /text.txt HTTP/1.1\r\nHost: a\r\n\r\n');
@@ -160,11 +159,10 @@ t.test('nginx', { skip: missing('nginx', '-v') }, async (t) => {
   });
 
   t.test('HTTP/1.0 clients, with Host and without', async (t) => {
-    t.equal(await (await fetch(`${edge.url}/vary-host`, { headers: { host: 'shop.test' } })).text(), `127.0.0.1 1.1 selvedge\n`);
     const client = await RawClient.open(t, edge.port);
-    t.equal(statusOf(await client.send('GET /vary-host HTTP/1.0\r\n\r\n').closed()), 200);
+    t.equal(statusOf(await client.send('GET /host HTTP/1.0\r\n\r\n').closed()), 200);
     const named = await RawClient.open(t, edge.port);
-    t.match(await named.send('GET /vary-host HTTP/1.0\r\nHost: shop.test\r\n\r\n').closed(), /shop\.test 1\.0 selvedge/);
+    t.match(await named.send('GET /host HTTP/1.0\r\nHost: shop.test\r\n\r\n').closed(), /shop\.test 1\.0 selvedge/);
   });
 
   t.test('curl', { skip: missing('curl', '--version') }, async (t) => {
@@ -251,8 +249,9 @@ t.test('Go', { skip: noGo() }, async (t) => {
   const edge = await run(t, edgeTo([port]));
 
   t.test('trailers pass both ways', async (t) => {
-    const received = await exchange(t, edge.port, 'POST /trailers HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: X-Request-Sum\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Request-Sum: 7\r\n\r\n');
-    t.match(received, /3 7\r\n0\r\nX-Sum: 1\r\n\r\n$/i);
+    const client = await RawClient.open(t, edge.port);
+    client.send('POST /trailers HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: X-Request-Sum\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Request-Sum: 7\r\n\r\n');
+    t.match(await client.until((text) => text.includes('X-Sum: 1\r\n\r\n')), /3 7\r\n0\r\nX-Sum: 1\r\n\r\n$/i);
   });
 
   t.test('early hints pass', async (t) => {

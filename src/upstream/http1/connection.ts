@@ -154,7 +154,7 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
     const { exchange } = this;
     if (exchange === null) this.drop();
     else if (exchange.paused) this.#endedMeanwhile = true;
-    else if (this.#wire.failure !== null || !this.#finish(exchange)) this.#broke(exchange);
+    else if (this.#wire.failure !== null || !this.parser.finish()) this.#broke(exchange);
   }
 
   drained(): void {
@@ -253,12 +253,6 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
   #hold(octets: Buffer, from: number, to: number): void {
     const rest = octets.subarray(from, to);
     this.#held = this.#held === null ? Buffer.from(rest) : Buffer.concat([this.#held, rest]);
-  }
-
-  /** @returns false: the response lacks something */
-  #finish(exchange: Exchange): boolean {
-    const finished = this.parser.finish();
-    return finished || exchange.finished;
   }
 
   #broke(exchange: Exchange): void {
