@@ -83,8 +83,27 @@ class CallbackEntry extends WheelEntry implements WheelTimer {
   }
 }
 
+/** -1: not asked yet in this turn of the event loop. */
+let readAt = -1;
+
+/**
+ * performance.now(), read once a turn of the event loop: a request asks for the time nine times, and its timers are coarser than
+ * any turn. An immediate ends the turn, and while one is due libuv does not wait for events: what was read never gets old.
+ */
+function turnTime(): number {
+  if (readAt === -1) {
+    readAt = performance.now();
+    setImmediate(endTurn);
+  }
+  return readAt;
+}
+
+function endTurn(): void {
+  readAt = -1;
+}
+
 const processClock: WheelClock = {
-  now: () => performance.now(),
+  now: turnTime,
   setInterval: (tick, ms) => setInterval(tick, ms).unref(),
   clearInterval: (ticker) => clearInterval(ticker as NodeJS.Timeout),
 };
