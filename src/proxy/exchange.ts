@@ -37,6 +37,8 @@ export class RequestExchange implements Exchange {
   url = '/';
   /** Host header as received, with its port: what is sent on unless a rewrite says otherwise. */
   authority = '';
+  /** The port that it names, or null. */
+  port: string | null = null;
   clientAddress = '';
   /** The path has `%2F`, `%5C` or a backslash, which only some routes take. */
   encodedSlash = false;
@@ -51,6 +53,9 @@ export class RequestExchange implements Exchange {
   readonly attempts: Attempt[] = [];
   reason: string | null = null;
   bytesOut = 0;
+  /** Of a response that is complete here: bytes that the client has not taken, and since when nothing moved; see runtime/stalled-clients.ts. */
+  unsentBytes = 0;
+  unsentSince = 0;
   /** Largest request body let through; Infinity: any. */
   bodyLimit = Number.POSITIVE_INFINITY;
   /** Declared body length, or null when chunked or absent. */

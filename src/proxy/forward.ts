@@ -44,12 +44,9 @@ export function forward(exchange: RequestExchange, request: FastifyRequest, repl
   reply.send(body === '' ? undefined : Buffer.from(body));
 }
 
-function redirectSource(exchange: RequestExchange) {
-  const { scheme, host, path, query, authority } = exchange;
-  const colon = authority.lastIndexOf(':');
-  const port = colon > authority.lastIndexOf(']') ? Number(authority.slice(colon + 1)) : null;
-  const matchedPrefix = exchange.route?.matchedPrefix ?? '';
-  return { scheme, host, port: port === null || Number.isNaN(port) ? null : port, path, query, matchedPrefix };
+function redirectSource({ scheme, host, path, query, port, route }: RequestExchange) {
+  const matchedPrefix = route?.matchedPrefix ?? '';
+  return { scheme, host, port: port === null ? null : Number(port), path, query, matchedPrefix };
 }
 
 /** The backend that a plugin asked for, else one by weight. */

@@ -88,9 +88,6 @@ const VIA_11 = `1.1 ${PROXY_NAME}`;
 const VIA_10 = `1.0 ${PROXY_NAME}`;
 
 /** The port that the client asked for: from its Host, else the one that it reached. */
-function portOf(exchange: RequestExchange): string {
-  const { authority } = exchange;
-  const colon = authority.lastIndexOf(':');
-  if (colon > authority.lastIndexOf(']') && colon < authority.length - 1) return authority.slice(colon + 1);
-  return String(exchange.connection.localPort);
+function portOf({ port, connection }: RequestExchange): string {
+  return port ?? String(connection.localPort);
 }

@@ -3,6 +3,7 @@ import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { plainAddress } from '../http/address.ts';
+import type { Authority } from '../http/authority.ts';
 import type { Peer } from '../plugin.ts';
 import { type Certificates, covers, type ServedCertificate } from './certificates.ts';
 import type { Connection, ListenerSpec } from './listener-spec.ts';
@@ -27,6 +28,7 @@ export class OpenConnection implements Connection {
   response: ServerResponse | null = null;
   /** A refusal is on its way or waits for its turn. */
   refused = false;
+  authority: Authority | undefined = undefined;
   readonly #origin: Origin;
   readonly #served: ServedCertificate | null;
   /** The last answer of `servesAuthority`: nearly every connection asks for one host only. */

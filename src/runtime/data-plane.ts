@@ -8,6 +8,7 @@ import type { Counter, Registry } from 'prom-client';
 import * as prom from 'prom-client';
 import { type Code, reasonOf, SelvedgeError } from '../errors.ts';
 import { clientAddressOf } from '../gateway/trust.ts';
+import { type Authority, parseAuthority } from '../http/authority.ts';
 import { normalizeHost, normalizePath, splitTarget } from '../http/path.ts';
 import type { Chain } from '../proxy/chain.ts';
 import { parseGrpcTimeout } from '../proxy/deadline-headers.ts';
@@ -18,6 +19,7 @@ import { leaveWithClient } from '../proxy/upgrade.ts';
 import type { Lookup } from '../routing/table.ts';
 import { type Connection, EXPECT_CONTINUE, type ListenerSpec, type RequestSink } from './listener-spec.ts';
 import type { ListenerPlan, Snapshot } from './snapshot.ts';
+import { cutStalled, STALL_CHECK_MS } from './stalled-clients.ts';
 
 export class DataPlane implements RequestSink {
   #snapshot: Snapshot | null = null;
@@ -30,6 +32,7 @@ export class DataPlane implements RequestSink {
   readonly #log: Logger;
   /** Unguessable, and apart from other processes'; a counter makes it unique within this one. */
   readonly #idPrefix = randomBytes(9).toString('base64url');
+  readonly #stallCheck = setInterval(() => cutStalled(this.#live, performance.now()), STALL_CHECK_MS).unref();
 
   constructor(registry: Registry, log: Logger) {
     this.#log = log;
@@ -80,6 +83,7 @@ export class DataPlane implements RequestSink {
   }
 
   async close(): Promise<void> {
+    clearInterval(this.#stallCheck);
     this.abortAll();
     const snapshot = this.#snapshot;
     this.#snapshot = null;
@@ -190,8 +194,9 @@ function understand(exchange: RequestExchange, plan: ListenerPlan): SelvedgeErro
   exchange.path = target?.path ?? (req.url as string);
   exchange.url = exchange.path;
   if (target === null) return new SelvedgeError('SLV_BAD_PATH', 'the request target is malformed');
-  exchange.authority = target.authority ?? headers.host ?? '';
-  const host = exchange.authority === '' ? '' : normalizeHost(exchange.authority);
+  const { host, port, raw } = authorityOf(connection, target.authority ?? headers.host ?? '');
+  exchange.authority = raw;
+  exchange.port = port;
   if (host === null) return new SelvedgeError('SLV_BAD_HOST', 'the Host header is malformed');
   if (target.authority !== null && headers.host !== undefined && role !== 'outbound') {
     if (normalizeHost(headers.host) !== host)
@@ -206,6 +211,13 @@ function understand(exchange: RequestExchange, plan: ListenerPlan): SelvedgeErro
   exchange.encodedSlash = normal.encodedSlash;
   sanitiseHeaders(exchange);
   return travellingFacts(exchange);
+}
+
+function authorityOf(connection: Connection, raw: string): Authority {
+  const { authority } = connection;
+  if (authority !== undefined && authority.raw === raw) return authority;
+  connection.authority = parseAuthority(raw);
+  return connection.authority;
 }
 
 /** What the caller's side says about the request: its deadline and, between hops, the endpoint it chose. */

@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { ClientAddress, Limits, ListenerTls, Place } from '../config/model.ts';
+import type { Authority } from '../http/authority.ts';
 import type { Peer, Role } from '../plugin.ts';
 
 /** Set on a request that came with `Expect: 100-continue`: nobody has answered 100 yet. */
@@ -38,6 +39,8 @@ export interface Connection {
   readonly peer: Peer | null;
   /** Server name of the TLS handshake, lower-case; null without TLS or SNI. */
   readonly serverName: string | null;
+  /** Of its last request: clients repeat themselves. */
+  authority?: Authority;
 }
 
 /** Where a listener hands over; implemented by the data plane. */

@@ -3,7 +3,7 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { get, type IncomingMessage } from 'node:http';
 import t, { type Test } from 'tap';
-import { run, type Running } from './support/gateway.ts';
+import { type Running, run } from './support/gateway.ts';
 import { closedPort, eventually, exchange, httpUpstream, RawClient, statusOf } from './support/sockets.ts';
 
 interface Seen {
@@ -30,17 +30,35 @@ interface Mesh extends Running {
  * gateway -> hop of orders (two versions) -> hop of stock (one application). The application `orders` asks `stock` what it was asked,
  * the way that the request's path names: by Host at the outbound port, or at the local port of stock.
  */
-async function mesh(t: Test, extra: { readonly routes?: readonly object[]; readonly stock?: object } = {}): Promise<Mesh> {
-  const [ordersIn, ordersOut, stockIn, stockLocal] = await Promise.all([closedPort(), closedPort(), closedPort(), closedPort()]);
+async function mesh(
+  t: Test,
+  extra: { readonly routes?: readonly object[]; readonly stock?: object } = {},
+): Promise<Mesh> {
+  const [ordersIn, ordersOut, stockIn, stockLocal] = await Promise.all([
+    closedPort(),
+    closedPort(),
+    closedPort(),
+    closedPort(),
+  ]);
   const stock = await echo(t, 'stock');
   const version = (name: string) =>
     httpUpstream(t, (req, res) => {
       const headers: Record<string, string> = {};
-      for (const key of ['x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-port', 'via', 'x-request-id']) {
+      for (const key of [
+        'x-forwarded-for',
+        'x-forwarded-proto',
+        'x-forwarded-host',
+        'x-forwarded-port',
+        'via',
+        'x-request-id',
+      ]) {
         if (req.headers[key] !== undefined) headers[key] = String(req.headers[key]);
       }
       const [, how] = (req.url as string).split('/');
-      const target = how === 'local' ? { port: stockLocal, path: '/deep' } : { port: ordersOut, path: '/deep', headers: { host: 'stock' } };
+      const target =
+        how === 'local'
+          ? { port: stockLocal, path: '/deep' }
+          : { port: ordersOut, path: '/deep', headers: { host: 'stock' } };
       if (how !== 'local' && how !== 'host') {
         res.end(JSON.stringify({ app: name, url: req.url, headers: req.headers }));
         return;
@@ -95,10 +113,15 @@ async function json(url: string, headers: Record<string, string> = {}): Promise<
 /** Runs a program; its output, or an error with what it said. */
 function output(command: string, args: readonly string[], env: Record<string, string> = {}): Promise<string> {
   return new Promise((resolve, reject) => {
-    execFile(command, args, { env: { ...process.env, NO_PROXY: '', no_proxy: '', ...env }, timeout: 15_000 }, (error, stdout, stderr) => {
-      if (error === null) resolve(stdout);
-      else reject(new Error(`${command}: ${error.message}\n${stderr}`));
-    });
+    execFile(
+      command,
+      args,
+      { env: { ...process.env, NO_PROXY: '', no_proxy: '', ...env }, timeout: 15_000 },
+      (error, stdout, stderr) => {
+        if (error === null) resolve(stdout);
+        else reject(new Error(`${command}: ${error.message}\n${stderr}`));
+      },
+    );
   });
 }
 
@@ -112,13 +135,34 @@ function has(command: string): Promise<boolean> {
 t.test('a call crosses edge, hop, application, hop, application, and says so in Via', async (t) => {
   const { url } = await mesh(t);
   for (const how of ['host', 'local']) {
-    const seen = await json(`${url}/${how}`, { 'x-forwarded-for': '6.6.6.6', 'x-selvedge-endpoint': '10.0.0.1:1', 'x-selvedge-attempt': '9' });
+    const seen = await json(`${url}/${how}`, {
+      'x-forwarded-for': '6.6.6.6',
+      'x-selvedge-endpoint': '10.0.0.1:1',
+      'x-selvedge-attempt': '9',
+    });
     t.equal(seen.app, 'stock', how);
     t.equal(seen.url, '/deep');
-    t.match(seen.headers, { 'x-forwarded-for': '127.0.0.1', 'x-forwarded-proto': 'http', 'x-forwarded-host': new URL(url).host, 'x-forwarded-port': new URL(url).port }, `${how}: what the edge said arrives unchanged`);
-    t.equal(seen.headers.via, '1.1 selvedge, 1.1 selvedge, 1.1 selvedge, 1.1 selvedge', `${how}: edge, inbound, outbound, inbound`);
+    t.match(
+      seen.headers,
+      {
+        'x-forwarded-for': '127.0.0.1',
+        'x-forwarded-proto': 'http',
+        'x-forwarded-host': new URL(url).host,
+        'x-forwarded-port': new URL(url).port,
+      },
+      `${how}: what the edge said arrives unchanged`,
+    );
+    t.equal(
+      seen.headers.via,
+      '1.1 selvedge, 1.1 selvedge, 1.1 selvedge, 1.1 selvedge',
+      `${how}: edge, inbound, outbound, inbound`,
+    );
     const own = Object.keys(seen.headers).filter((name) => name.startsWith('x-selvedge-'));
-    t.same(own, ['x-selvedge-timeout-ms'], `${how}: of what hops tell each other only the deadline reaches the application, for its own calls`);
+    t.same(
+      own,
+      ['x-selvedge-timeout-ms'],
+      `${how}: of what hops tell each other only the deadline reaches the application, for its own calls`,
+    );
   }
 });
 
@@ -126,7 +170,10 @@ t.test('two applications behind one hop: each subset reaches its own, and both s
   const { url } = await mesh(t);
   for (const version of ['v1', 'v2']) {
     const seen = await Promise.all(Array.from({ length: 20 }, () => json(`${url}/${version}`)));
-    t.ok(seen.every(({ app }) => app === version), `20 of 20 reach ${version}`);
+    t.ok(
+      seen.every(({ app }) => app === version),
+      `20 of 20 reach ${version}`,
+    );
   }
   const shared = await Promise.all(Array.from({ length: 60 }, () => json(`${url}/any`)));
   t.same([...new Set(shared.map(({ app }) => app))].sort(), ['v1', 'v2']);
@@ -145,35 +192,63 @@ t.test('a hop sends nobody elsewhere: neither by x-selvedge-endpoint of a strang
 t.test('a service that the mesh does not know is 404 at the outbound side, whatever way it is asked for', async (t) => {
   const { ports } = await mesh(t);
   const out = ports['outbound/orders'];
-  for (const request of ['GET / HTTP/1.1\r\nHost: nobody\r\n\r\n', 'GET http://nobody/x HTTP/1.1\r\nHost: nobody\r\n\r\n', 'GET http://nobody:8080/x HTTP/1.1\r\nHost: stock\r\n\r\n']) {
+  for (const request of [
+    'GET / HTTP/1.1\r\nHost: nobody\r\n\r\n',
+    'GET http://nobody/x HTTP/1.1\r\nHost: nobody\r\n\r\n',
+    'GET http://nobody:8080/x HTTP/1.1\r\nHost: stock\r\n\r\n',
+  ]) {
     const response = await exchange(t, out, request);
     t.equal(statusOf(response), 404, request.slice(0, 30));
     t.match(response, /"code":"SLV_SERVICE_NOT_FOUND"/);
   }
 });
 
-t.test('absolute-form at the outbound side is routed by its authority, and the application gets origin form', async (t) => {
-  const { ports } = await mesh(t);
-  const response = await exchange(t, ports['outbound/orders'], 'GET http://stock/a/b?c=d HTTP/1.1\r\nHost: something.else\r\n\r\n');
-  t.match(response, /"app":"stock","url":"\/a\/b\?c=d"/);
-  t.match(response, /"host":"stock"/, 'the authority is the Host (RFC 9112 section 3.2.2)');
-  t.match(await exchange(t, ports['outbound/orders'], 'GET http://stock:80/x HTTP/1.1\r\nHost: stock:80\r\n\r\n'), /"app":"stock"/);
-  t.match(await exchange(t, ports['outbound/orders/stock'], 'GET /x HTTP/1.1\r\nHost: whatever.example.com\r\n\r\n'), /"app":"stock"/, 'a local port leads to one service whatever Host says');
-});
+t.test(
+  'absolute-form at the outbound side is routed by its authority, and the application gets origin form',
+  async (t) => {
+    const { ports } = await mesh(t);
+    const response = await exchange(
+      t,
+      ports['outbound/orders'],
+      'GET http://stock/a/b?c=d HTTP/1.1\r\nHost: something.else\r\n\r\n',
+    );
+    t.match(response, /"app":"stock","url":"\/a\/b\?c=d"/);
+    t.match(response, /"host":"stock"/, 'the authority is the Host (RFC 9112 section 3.2.2)');
+    t.match(
+      await exchange(t, ports['outbound/orders'], 'GET http://stock:80/x HTTP/1.1\r\nHost: stock:80\r\n\r\n'),
+      /"app":"stock"/,
+    );
+    t.match(
+      await exchange(t, ports['outbound/orders/stock'], 'GET /x HTTP/1.1\r\nHost: whatever.example.com\r\n\r\n'),
+      /"app":"stock"/,
+      'a local port leads to one service whatever Host says',
+    );
+  },
+);
 
 t.test('HTTP clients that know a proxy reach a service by its name: curl, Node, Python', async (t) => {
   const { ports } = await mesh(t);
   const proxy = `http://127.0.0.1:${ports['outbound/orders']}`;
   const expected = { app: 'stock', url: '/by-name?x=1' };
-  if (await has('curl')) t.match(JSON.parse(await output('curl', ['-sS', '-x', proxy, 'http://stock/by-name?x=1'])), expected, 'curl -x');
-  else t.skip('curl is not installed');
+  if (await has('curl'))
+    t.match(JSON.parse(await output('curl', ['-sS', '-x', proxy, 'http://stock/by-name?x=1'])), expected, 'curl -x');
+  else t.comment('curl is not installed');
   const node = "require('node:http').get('http://stock/by-name?x=1', (res) => res.pipe(process.stdout))";
   const supported = Number(process.versions.node.split('.')[0]) >= 25;
-  if (supported) t.match(JSON.parse(await output(process.execPath, ['-e', node], { NODE_USE_ENV_PROXY: '1', HTTP_PROXY: proxy, http_proxy: proxy })), expected, 'node http.get');
-  else t.skip('http.get of this Node knows no proxy');
-  const python = "import urllib.request, sys; sys.stdout.write(urllib.request.urlopen('http://stock/by-name?x=1').read().decode())";
-  if (await has('python3')) t.match(JSON.parse(await output('python3', ['-c', python], { http_proxy: proxy })), expected, 'Python urllib');
-  else t.skip('python3 is not installed');
+  if (supported)
+    t.match(
+      JSON.parse(
+        await output(process.execPath, ['-e', node], { NODE_USE_ENV_PROXY: '1', HTTP_PROXY: proxy, http_proxy: proxy }),
+      ),
+      expected,
+      'node http.get',
+    );
+  else t.comment('http.get of this Node knows no proxy');
+  const python =
+    "import urllib.request, sys; sys.stdout.write(urllib.request.urlopen('http://stock/by-name?x=1').read().decode())";
+  if (await has('python3'))
+    t.match(JSON.parse(await output('python3', ['-c', python], { http_proxy: proxy })), expected, 'Python urllib');
+  else t.comment('python3 is not installed');
 });
 
 t.test('routes of the mesh shape calls at the caller: rewritten, answered, changed', async (t) => {
@@ -197,7 +272,11 @@ t.test('a deadline travels from hop to hop, never longer, and strangers cannot s
     stock: { endpoints: [`127.0.0.1:${port}`], internal: undefined },
     routes: [{ name: 'slow', match: [{ path: '/slow' }], to: 'stock', timeout: { request: '300ms' } }],
   });
-  const inner = await exchange(t, ports['outbound/orders'], 'GET / HTTP/1.1\r\nHost: stock\r\nX-Selvedge-Timeout-Ms: 150\r\n\r\n');
+  const inner = await exchange(
+    t,
+    ports['outbound/orders'],
+    'GET / HTTP/1.1\r\nHost: stock\r\nX-Selvedge-Timeout-Ms: 150\r\n\r\n',
+  );
   t.match(inner, /^HTTP\/1\.1 504 [^]*SLV_DEADLINE_EXCEEDED/);
   const left = Number(heads[0].headers['x-selvedge-timeout-ms']);
   t.ok(left > 0 && left <= 150, `${left} ms are left of 150`);
@@ -220,7 +299,10 @@ t.test('a WebSocket crosses the whole mesh, and its end does too', async (t) => 
   });
   const hop = await closedPort();
   const { port: edge, selvedge } = await mesh(t, {
-    stock: { endpoints: [{ address: `127.0.0.1:${port}`, hop: `127.0.0.1:${hop}` }], internal: { inbound: { host: '127.0.0.1', port: hop } } },
+    stock: {
+      endpoints: [{ address: `127.0.0.1:${port}`, hop: `127.0.0.1:${hop}` }],
+      internal: { inbound: { host: '127.0.0.1', port: hop } },
+    },
     routes: [{ name: 'socket', match: [{ path: '/ws' }], to: 'stock' }],
   });
   const client = await RawClient.open(t, edge);
@@ -242,7 +324,12 @@ t.test('one process a role: the edge and each hop run apart from the same file',
     mesh: { mtls: 'off' },
     drain: { grace: '0s', timeout: '1s' },
     gateways: { edge: { listeners: [{ name: 'http', host: '127.0.0.1', port: edge }] } },
-    services: { stock: { endpoints: [{ address: `127.0.0.1:${app}`, hop: `127.0.0.1:${hop}` }], internal: { inbound: { host: '127.0.0.1', port: hop } } } },
+    services: {
+      stock: {
+        endpoints: [{ address: `127.0.0.1:${app}`, hop: `127.0.0.1:${hop}` }],
+        internal: { inbound: { host: '127.0.0.1', port: hop } },
+      },
+    },
     routes: [{ name: 'all', to: 'stock' }],
   };
   const file = `${t.testdir({ 'selvedge.json': JSON.stringify(config) })}/selvedge.json`;

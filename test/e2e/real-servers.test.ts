@@ -1,7 +1,15 @@
 // Servers and clients that others wrote, with Selvedge between them: nginx, Python, Go and curl.
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { createReadStream, createWriteStream, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  createReadStream,
+  createWriteStream,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { get, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -63,7 +71,9 @@ async function sha256(source: AsyncIterable<unknown>): Promise<string> {
 async function nginx(t: Test, dir: string): Promise<number> {
   const port = await closedPort();
   const config = join(dir, 'nginx.conf');
-  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${dir}/${name};`).join(' ');
+  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
+    .map((name) => `${name}_temp_path ${dir}/${name};`)
+    .join(' ');
   writeFileSync(
     config,
     `daemon off; master_process off; worker_processes 1; pid ${dir}/nginx.pid; error_log ${dir}/error.log;
@@ -89,7 +99,13 @@ async function nginx(t: Test, dir: string): Promise<number> {
     failure ||= `nginx ended with ${code}`;
   });
   for (let tries = 0; tries < 200; tries++) {
-    if (await fetch(`http://127.0.0.1:${port}/connection`).then((response) => response.ok, () => false)) return port;
+    if (
+      await fetch(`http://127.0.0.1:${port}/connection`).then(
+        (response) => response.ok,
+        () => false,
+      )
+    )
+      return port;
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
   throw new Error(`nginx does not answer: ${failure}`);
@@ -102,7 +118,8 @@ t.test('nginx', { skip: missing('nginx', '-v') }, async (t) => {
   const block = randomBytes(1 << 20);
   const large = join(dir, 'large.bin');
   const blocks = function* (): Generator<Buffer> {
-    for (let i = 0; i < LARGE_BYTES / block.length; i++) yield Buffer.concat([Buffer.from(`${i} `.padEnd(16)), block.subarray(16)]);
+    for (let i = 0; i < LARGE_BYTES / block.length; i++)
+      yield Buffer.concat([Buffer.from(`${i} `.padEnd(16)), block.subarray(16)]);
   };
   await pipeline(Readable.from(blocks()), createWriteStream(large));
   const edge = await run(t, edgeTo([await nginx(t, dir)]));
@@ -124,7 +141,7 @@ t.test('nginx', { skip: missing('nginx', '-v') }, async (t) => {
     t.ok(peak - before < 128 << 20, `memory grew by ${((peak - before) / 1048576).toFixed(0)} MiB`);
   });
 
-  t.test('ranges, ETags and conditions are the upstream\'s affair', async (t) => {
+  t.test("ranges, ETags and conditions are the upstream's affair", async (t) => {
     const whole = readFileSync(join(dir, 'small.bin'));
     const part = await fetch(`${edge.url}/small.bin`, { headers: { range: 'bytes=100-199' } });
     t.equal(part.status, 206);
@@ -151,11 +168,19 @@ t.test('nginx', { skip: missing('nginx', '-v') }, async (t) => {
   t.test('connections are kept and used again, also when nginx closes one after its fifth request', async (t) => {
     const numbers: number[] = [];
     for (let i = 0; i < 40; i++) numbers.push(Number(await (await fetch(`${edge.url}/connection`)).text()));
-    t.ok(numbers.every((number) => number > 0), 'every request was served');
+    t.ok(
+      numbers.every((number) => number > 0),
+      'every request was served',
+    );
     const used = new Set(numbers).size;
     t.ok(used >= 8 && used <= 20, `40 requests took ${used} connections`);
-    const many = await Promise.all(Array.from({ length: 200 }, async () => (await fetch(`${edge.url}/connection`)).status));
-    t.ok(many.every((status) => status === 200), 'at once, too');
+    const many = await Promise.all(
+      Array.from({ length: 200 }, async () => (await fetch(`${edge.url}/connection`)).status),
+    );
+    t.ok(
+      many.every((status) => status === 200),
+      'at once, too',
+    );
   });
 
   t.test('HTTP/1.0 clients, with Host and without', async (t) => {
@@ -172,14 +197,27 @@ t.test('nginx', { skip: missing('nginx', '-v') }, async (t) => {
     const source = join(dir, 'upload.bin');
     writeFileSync(source, randomBytes(3 << 20));
     const sent = readFileSync(source);
-    for (const [name, ...args] of [['declared'], ['chunked', '-H', 'Transfer-Encoding: chunked'], ['expected', '-H', 'Expect: 100-continue']]) {
+    for (const [name, ...args] of [
+      ['declared'],
+      ['chunked', '-H', 'Transfer-Encoding: chunked'],
+      ['expected', '-H', 'Expect: 100-continue'],
+    ]) {
       const said = await curl('-v', '--stderr', '-', ...args, '-T', source, `${edge.url}/put/${name}`);
       t.match(said, /< HTTP\/1\.1 20[14]/, name);
       if (name === 'expected') t.match(said, /< HTTP\/1\.1 100 Continue/, 'nginx asks for the body, and curl hears it');
       t.ok(readFileSync(join(dir, 'put', name)).equals(sent), `${name}: byte for byte`);
     }
     t.equal(await curl('-o', '/dev/null', '-w', '%{http_code}', '--path-as-is', `${edge.url}/a/../text.txt`), '200');
-    const twice = await curl('-w', '%{num_connects} ', '-o', '/dev/null', '-o', '/dev/null', `${edge.url}/text.txt`, `${edge.url}/text.txt`);
+    const twice = await curl(
+      '-w',
+      '%{num_connects} ',
+      '-o',
+      '/dev/null',
+      '-o',
+      '/dev/null',
+      `${edge.url}/text.txt`,
+      `${edge.url}/text.txt`,
+    );
     t.equal(twice, '1 0 ', 'the connection to the edge is kept');
   });
 
@@ -191,7 +229,10 @@ t.test('nginx', { skip: missing('nginx', '-v') }, async (t) => {
     await pipeline(createReadStream(large, { end: LARGE_BYTES / 4 - 1 }), call);
     t.equal(await answered, 201);
     t.equal(statSync(join(dir, 'put', 'large')).size, LARGE_BYTES / 4);
-    t.equal(await sha256(createReadStream(join(dir, 'put', 'large'))), await sha256(createReadStream(large, { end: LARGE_BYTES / 4 - 1 })));
+    t.equal(
+      await sha256(createReadStream(join(dir, 'put', 'large'))),
+      await sha256(createReadStream(large, { end: LARGE_BYTES / 4 - 1 })),
+    );
   });
 });
 
@@ -210,13 +251,16 @@ t.test('Python', { skip: missing('python3', '--version') }, async (t) => {
   const port = await portOf(t, spawn('python3', [script, dir], { stdio: ['ignore', 'pipe', 'inherit'] }));
   const edge = await run(t, edgeTo([port]));
 
-  t.test('HTTP/1.0 responses that end with the connection are whole, and the client\'s connection is kept', async (t) => {
-    const client = await RawClient.open(t, edge.port);
-    client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
-    t.match(await client.until((text) => text.includes('</p>')), /^HTTP\/1\.1 200 OK\r\n/);
-    client.send('GET /none HTTP/1.1\r\nHost: a\r\n\r\n');
-    t.match(await client.until((text) => text.includes('HTTP/1.1 404')), /HTTP\/1\.1 404/);
-  });
+  t.test(
+    "HTTP/1.0 responses that end with the connection are whole, and the client's connection is kept",
+    async (t) => {
+      const client = await RawClient.open(t, edge.port);
+      client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+      t.match(await client.until((text) => text.includes('</p>')), /^HTTP\/1\.1 200 OK\r\n/);
+      client.send('GET /none HTTP/1.1\r\nHost: a\r\n\r\n');
+      t.match(await client.until((text) => text.includes('HTTP/1.1 404')), /HTTP\/1\.1 404/);
+    },
+  );
 
   t.test('events arrive one by one', async (t) => {
     t.same(await events(`${edge.url}/events`), ['data: 0\n\n', 'data: 1\n\n', 'data: 2\n\n']);
@@ -244,13 +288,17 @@ function noGo(): string | false {
 
 t.test('Go', { skip: noGo() }, async (t) => {
   const binary = join(folder(t), 'server');
-  execFileSync('go', ['build', '-o', binary, new URL('./support/server.go', import.meta.url).pathname], { env: { ...process.env, GO111MODULE: 'off' } });
+  execFileSync('go', ['build', '-o', binary, new URL('./support/server.go', import.meta.url).pathname], {
+    env: { ...process.env, GO111MODULE: 'off' },
+  });
   const port = await portOf(t, spawn(binary, { stdio: ['ignore', 'pipe', 'inherit'] }));
   const edge = await run(t, edgeTo([port]));
 
   t.test('trailers pass both ways', async (t) => {
     const client = await RawClient.open(t, edge.port);
-    client.send('POST /trailers HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: X-Request-Sum\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Request-Sum: 7\r\n\r\n');
+    client.send(
+      'POST /trailers HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: X-Request-Sum\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Request-Sum: 7\r\n\r\n',
+    );
     t.match(await client.until((text) => text.includes('X-Sum: 1\r\n\r\n')), /3 7\r\n0\r\nX-Sum: 1\r\n\r\n$/i);
   });
 

@@ -98,16 +98,44 @@ t.test('twenty edits under load fail no request', async (t) => {
   const file = configFile(t, 'selvedge.json', { 'counting.ts': PLUGIN });
   const running = await RunningProcess.start(t, file, config(port, [one]));
   const main = { name: 'http', host: '127.0.0.1', port };
-  const versions = { endpoints: [{ address: `127.0.0.1:${one}`, labels: { v: '1' } }, { address: `127.0.0.1:${two}`, labels: { v: '2' } }], subsets: { a: { v: '1' }, b: { v: '2' } } };
+  const versions = {
+    endpoints: [
+      { address: `127.0.0.1:${one}`, labels: { v: '1' } },
+      { address: `127.0.0.1:${two}`, labels: { v: '2' } },
+    ],
+    subsets: { a: { v: '1' }, b: { v: '2' } },
+  };
   const split = (a: number, b: number): Json => ({
     services: { app: versions },
-    routes: [{ name: 'all', to: [{ service: 'app', subset: 'a', weight: a }, { service: 'app', subset: 'b', weight: b }] }],
+    routes: [
+      {
+        name: 'all',
+        to: [
+          { service: 'app', subset: 'a', weight: a },
+          { service: 'app', subset: 'b', weight: b },
+        ],
+      },
+    ],
   });
   const edits: readonly Json[] = [
     {},
-    { routes: [{ name: 'all', to: 'app' }, { name: 'x', match: [{ path: '/x' }], to: 'app', timeout: { request: '3s' } }] },
+    {
+      routes: [
+        { name: 'all', to: 'app' },
+        { name: 'x', match: [{ path: '/x' }], to: 'app', timeout: { request: '3s' } },
+      ],
+    },
     { routes: [{ name: 'x', match: [{ path: '/x' }], to: 'app', plugins: ['./counting.ts'] }] },
-    { routes: [{ name: 'x', match: [{ path: '/x' }], to: 'app', plugins: [{ 'request-headers': { set: { x: '1' } } }, './counting.ts'] }] },
+    {
+      routes: [
+        {
+          name: 'x',
+          match: [{ path: '/x' }],
+          to: 'app',
+          plugins: [{ 'request-headers': { set: { x: '1' } } }, './counting.ts'],
+        },
+      ],
+    },
     { routes: [{ name: 'x', match: [{ path: '/x' }], respond: { status: 200, body: 'here' } }] },
     split(90, 10),
     split(10, 90),
@@ -116,9 +144,18 @@ t.test('twenty edits under load fail no request', async (t) => {
     { services: { app: { endpoints: [`127.0.0.1:${one}`, `127.0.0.1:${two}`], loadBalancing: 'round-robin' } } },
     { services: { app: { endpoints: [`127.0.0.1:${one}`], connections: { max: 7, idleTimeout: '2s' } } } },
     { gateways: { edge: { listeners: [main, { ...main, name: 'second', port: second }] } } },
-    { gateways: { edge: { listeners: [main, { ...main, name: 'second', port: second, limits: { headerCount: 50 } }] } } },
+    {
+      gateways: { edge: { listeners: [main, { ...main, name: 'second', port: second, limits: { headerCount: 50 } }] } },
+    },
     { gateways: { edge: { listeners: [main] } } },
-    { gateways: { edge: { listeners: [{ ...main, limits: { keepAliveTimeout: '30s', connections: 500 } }], plugins: ['./counting.ts'] } } },
+    {
+      gateways: {
+        edge: {
+          listeners: [{ ...main, limits: { keepAliveTimeout: '30s', connections: 500 } }],
+          plugins: ['./counting.ts'],
+        },
+      },
+    },
     { gateways: { edge: { listeners: [{ ...main, name: 'renamed' }] } } },
     { gateways: { other: { listeners: [main] } } },
     {},
@@ -129,7 +166,10 @@ t.test('twenty edits under load fail no request', async (t) => {
   await eventually(() => load.done > 50, 'the load runs');
   for (const [index, edit] of edits.entries()) {
     const before = load.done;
-    const listed = JSON.stringify({ ...config(port, [one], edit), telemetry: edit.telemetry ?? { accessLog: { fields: { edit: String(index) }, sample: '0%' } } });
+    const listed = JSON.stringify({
+      ...config(port, [one], edit),
+      telemetry: edit.telemetry ?? { accessLog: { fields: { edit: String(index) }, sample: '0%' } },
+    });
     await running.edit(listed);
     await eventually(() => load.done > before + 10 || load.failures.length > 20, 'requests go on');
   }
@@ -146,7 +186,9 @@ t.test('an edit elsewhere: open streams, WebSockets, connections and plugin stat
       socket.write('HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\nopen');
       socket.on('data', (chunk) => socket.write(`echo ${chunk}`));
     } else {
-      socket.write('HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n');
+      socket.write(
+        'HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n',
+      );
       feed = (chunk) => socket.write(`${chunk.length.toString(16)}\r\n${chunk}\r\n`);
     }
   });
@@ -158,7 +200,11 @@ t.test('an edit elsewhere: open streams, WebSockets, connections and plugin stat
   counted.server.keepAliveTimeout = 60_000;
   const whole = (elsewhere: Json): Json =>
     config(port, [word], {
-      services: { app: { endpoints: [`127.0.0.1:${word}`] }, stream: { endpoints: [`127.0.0.1:${streaming}`] }, counted: { endpoints: [`127.0.0.1:${counted.port}`] } },
+      services: {
+        app: { endpoints: [`127.0.0.1:${word}`] },
+        stream: { endpoints: [`127.0.0.1:${streaming}`] },
+        counted: { endpoints: [`127.0.0.1:${counted.port}`] },
+      },
       routes: [
         { name: 'all', to: 'app', ...elsewhere },
         { name: 'stream', match: [{ path: '/stream' }], to: 'stream' },
@@ -166,7 +212,11 @@ t.test('an edit elsewhere: open streams, WebSockets, connections and plugin stat
       ],
     });
   const running = await RunningProcess.start(t, configFile(t, 'selvedge.json', { 'counting.ts': PLUGIN }), whole({}));
-  const [stream, socket, kept] = await Promise.all([RawClient.open(t, port), RawClient.open(t, port), RawClient.open(t, port)]);
+  const [stream, socket, kept] = await Promise.all([
+    RawClient.open(t, port),
+    RawClient.open(t, port),
+    RawClient.open(t, port),
+  ]);
   stream.send('GET /stream HTTP/1.1\r\nHost: a\r\n\r\n');
   await stream.until((received) => received.includes('first'));
   socket.send('GET /stream HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
@@ -174,16 +224,25 @@ t.test('an edit elsewhere: open streams, WebSockets, connections and plugin stat
   const count = async (): Promise<RegExpMatchArray | null> => {
     const before = kept.received.length;
     kept.send('GET /counted HTTP/1.1\r\nHost: a\r\n\r\n');
-    return (await kept.until((received) => received.slice(before).endsWith('counted'))).slice(before).match(/x-own: (\d+)\r\nx-shared: (\d+)/);
+    return (await kept.until((received) => received.slice(before).endsWith('counted')))
+      .slice(before)
+      .match(/x-own: (\d+)\r\nx-shared: (\d+)/);
   };
   t.match(await count(), { 1: '1', 2: '1' });
-  for (const [index, elsewhere] of [{ timeout: { request: '4s' } }, { responseHeaders: { set: { a: 'b' } } }, {}].entries()) {
+  for (const [index, elsewhere] of [
+    { timeout: { request: '4s' } },
+    { responseHeaders: { set: { a: 'b' } } },
+    {},
+  ].entries()) {
     await running.edit(whole(elsewhere));
     feed(`event${index}`);
     await stream.until((received) => received.includes(`event${index}`));
     const before = socket.received.length;
     socket.send(`ping${index}`);
-    t.match((await socket.until((received) => received.slice(before).endsWith(`ping${index}`))).slice(before), `echo ping${index}`);
+    t.match(
+      (await socket.until((received) => received.slice(before).endsWith(`ping${index}`))).slice(before),
+      `echo ping${index}`,
+    );
     t.match(await count(), { 1: String(index + 2), 2: String(index + 2) }, 'the plugin counts on');
   }
   t.equal(stream.ended, null);
@@ -221,7 +280,11 @@ t.test('a bad edit, a taken port, a deleted file: the old config stays whole', a
   const goesOn = async (why: string): Promise<void> => {
     const before = kept.received.length;
     kept.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
-    t.match((await kept.until((received) => received.slice(before).endsWith('word'))).slice(before), /^HTTP\/1\.1 200/, `${why}: on a kept connection`);
+    t.match(
+      (await kept.until((received) => received.slice(before).endsWith('word'))).slice(before),
+      /^HTTP\/1\.1 200/,
+      `${why}: on a kept connection`,
+    );
     t.match(await text(t, port), /word$/, `${why}: on a new one`);
   };
   const taken = createServer();
@@ -234,20 +297,38 @@ t.test('a bad edit, a taken port, a deleted file: the old config stays whole', a
     ['not JSON', '{ "version": 1, ', /selvedge\.json:1:/],
     ['empty', '', /selvedge\.json/],
     ['an unknown service', config(port, [word], { routes: [{ name: 'all', to: 'ap' }] }), /did you mean "app"/],
-    ['a plugin that is not there', config(port, [word], { routes: [{ name: 'all', to: 'app', plugins: ['./none.ts'] }] }), /none\.ts/],
+    [
+      'a plugin that is not there',
+      config(port, [word], { routes: [{ name: 'all', to: 'app', plugins: ['./none.ts'] }] }),
+      /none\.ts/,
+    ],
     [
       'a taken port, beside a new one',
-      config(port, [word], { gateways: { edge: { listeners: [main, { ...main, name: 'free', port: free }, { ...main, name: 'taken', port: foreign }] } } }),
+      config(port, [word], {
+        gateways: {
+          edge: { listeners: [main, { ...main, name: 'free', port: free }, { ...main, name: 'taken', port: foreign }] },
+        },
+      }),
       new RegExp(String(foreign)),
     ],
   ];
   for (const [name, edit, problem] of bad) {
     const before = running.lines.length;
     await running.spoil(edit);
-    t.ok(running.lines.slice(before).some((line) => line.level >= 50 && problem.test(line.msg)), `${name}: the log says what is wrong`);
+    t.ok(
+      running.lines.slice(before).some((line) => line.level >= 50 && problem.test(line.msg)),
+      `${name}: the log says what is wrong`,
+    );
     await goesOn(name);
   }
-  t.equal(await RawClient.open(t, free).then(() => 'open', (error) => error.code), 'ECONNREFUSED', 'nothing of a refused config is left open');
+  t.equal(
+    await RawClient.open(t, free).then(
+      () => 'open',
+      (error) => error.code,
+    ),
+    'ECONNREFUSED',
+    'nothing of a refused config is left open',
+  );
   await running.after('config rejected: the one in force stays', () => rmSync(running.file));
   await goesOn('a deleted file');
   const other = await says(t, 'other');
@@ -270,7 +351,11 @@ t.test('certificates rotate on disk: connections go on, new ones get the new one
   const second = ca.issue({ name: 'second', altNames: ['DNS:shop.test'] });
   install(first);
   const tls = { certificates: [{ cert: 'edge.crt', key: 'edge.key' }] };
-  const running = await RunningProcess.start(t, file, config(port, [word], { gateways: { edge: { listeners: [{ name: 'https', host: '127.0.0.1', port, tls }] } } }));
+  const running = await RunningProcess.start(
+    t,
+    file,
+    config(port, [word], { gateways: { edge: { listeners: [{ name: 'https', host: '127.0.0.1', port, tls }] } } }),
+  );
   const dial = async (): Promise<TLSSocket> => {
     const socket = connect({ port, host: '127.0.0.1', servername: 'shop.test', ca: ca.pem });
     t.teardown(() => socket.destroy());
@@ -297,7 +382,9 @@ t.test('certificates rotate on disk: connections go on, new ones get the new one
   const fresh = await dial();
   t.equal(fresh.getPeerCertificate().subject.CN, 'second');
   t.equal(statusOf(await ask(fresh)), 200);
-  await running.after('config rejected: the one in force stays', () => writeFileSync(`${dir}/edge.crt`, 'not a certificate'));
+  await running.after('config rejected: the one in force stays', () =>
+    writeFileSync(`${dir}/edge.crt`, 'not a certificate'),
+  );
   t.equal((await dial()).getPeerCertificate().subject.CN, 'second', 'a broken one is not taken up');
 });
 
@@ -313,7 +400,11 @@ t.test('SIGTERM: what is in flight finishes, nothing new is accepted, exit 0', a
   await eventually(() => sockets.size === 1, 'the request is under way');
   await running.after('draining', () => running.child.kill('SIGTERM'));
   await eventually(() => true, 'a turn');
-  const refused = async (): Promise<boolean> => RawClient.open(t, port).then((late) => (late.socket.destroy(), false), () => true);
+  const refused = async (): Promise<boolean> =>
+    RawClient.open(t, port).then(
+      (late) => (late.socket.destroy(), false),
+      () => true,
+    );
   for (let tries = 0; !(await refused()); tries++) {
     if (tries > 200) throw new Error('still accepting');
     await new Promise((resolve) => setTimeout(resolve, 10));
@@ -328,7 +419,11 @@ t.test('SIGTERM: what is in flight finishes, nothing new is accepted, exit 0', a
 t.test('a second SIGTERM ends at once', async (t) => {
   const port = await closedPort();
   const { port: slow, sockets } = await rawUpstream(t, () => undefined);
-  const running = await RunningProcess.start(t, configFile(t), config(port, [slow], { drain: { grace: '0s', timeout: '60s' } }));
+  const running = await RunningProcess.start(
+    t,
+    configFile(t),
+    config(port, [slow], { drain: { grace: '0s', timeout: '60s' } }),
+  );
   const client = await RawClient.open(t, port);
   client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
   await eventually(() => sockets.size === 1, 'the request is under way');
