@@ -1,6 +1,7 @@
 // Counts every request once it is over: Prometheus metrics whose labels come from the config and from Selvedge, never from a client.
 import type { Registry } from 'prom-client';
-import { Counter, definePlugin, Gauge, Histogram, Type } from '../plugin.ts';
+import { Counter, definePlugin, Gauge, Type } from '../plugin.ts';
+import { DurationHistogram } from './duration-histogram.ts';
 import { finalStatus } from './final-status.ts';
 import { collectInto, SeriesBudget, SeriesTable, tally } from './series.ts';
 
@@ -10,7 +11,6 @@ const ATTEMPTS = 'selvedge_upstream_attempts_total';
 const IN_FLIGHT = 'selvedge_requests_in_flight';
 const FOLDED = 'selvedge_metrics_folded_total';
 const REQUEST_LABELS = ['role', 'owner', 'route', 'service', 'code', 'reason'] as const;
-const DURATION_LABELS = ['role', 'owner', 'route'] as const;
 const ATTEMPT_LABELS = ['service', 'endpoint', 'outcome'] as const;
 const DEFAULT_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
@@ -128,23 +128,21 @@ function makeDurations(
   buckets: readonly number[],
   { budget, foldsOf }: ReturnType<typeof makeCounters>,
 ) {
-  const histogram = new Histogram({
-    name: DURATION,
-    help: 'From the arrival of a request head to the end of its response',
-    labelNames: DURATION_LABELS,
-    buckets: [...buckets],
-    registers: [],
-  });
+  const histogram = new DurationHistogram(
+    DURATION,
+    'From the arrival of a request head to the end of its response',
+    buckets,
+  );
   const table = new SeriesTable(
     budget,
-    ([role, owner, route]) => histogram.labels(role, owner, route),
+    ([role, owner, route]) => histogram.add({ role, owner, route }),
     foldsOf(DURATION),
   );
-  const published = (): boolean => registry.getSingleMetric(DURATION) === (histogram as unknown);
+  const published = (): boolean => registry.getSingleMetric(DURATION) === histogram.asMetric();
   const publish = (): void => {
     if (published()) return;
     registry.removeSingleMetric(DURATION);
-    registry.registerMetric(histogram);
+    registry.registerMetric(histogram.asMetric());
   };
   const dispose = (): void => {
     if (published()) registry.removeSingleMetric(DURATION);

@@ -35,6 +35,8 @@ export class UpstreamBody extends Readable {
   finish(trailers: [string, string][] | null): void {
     this.#trailers = trailers;
     this.push(null);
+    // What is buffered now fits, so nothing was paused for it, and still the client has to take it.
+    this.#stall?.begin();
   }
 
   /** The client's response ends without its end: the connection closes, whatever the framing. */
