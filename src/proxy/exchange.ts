@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex, Readable } from 'node:stream';
 import type { DispatchController } from '../dispatch.ts';
 import type { SelvedgeError } from '../errors.ts';
+import type { LinkedList, Member } from '../linked-list.ts';
 import type { Attempt, Exchange, Peer, Role, RouteInfo } from '../plugin.ts';
 import type { Connection } from '../runtime/listener-spec.ts';
 import type { RouteTarget, TargetChain } from './target.ts';
@@ -16,7 +17,10 @@ declare module 'node:http' {
   }
 }
 
-export class RequestExchange implements Exchange {
+export class RequestExchange implements Exchange, Member<RequestExchange> {
+  list: LinkedList<RequestExchange> | null = null;
+  previous: RequestExchange | null = null;
+  next: RequestExchange | null = null;
   id: string;
   readonly role: Role;
   readonly owner: string;

@@ -10,6 +10,7 @@ import { type Code, reasonOf, SelvedgeError } from '../errors.ts';
 import { clientAddressOf } from '../gateway/trust.ts';
 import { type Authority, parseAuthority } from '../http/authority.ts';
 import { normalizeHost, normalizePath, splitTarget } from '../http/path.ts';
+import { LinkedList } from '../linked-list.ts';
 import type { Chain } from '../proxy/chain.ts';
 import { parseGrpcTimeout } from '../proxy/deadline-headers.ts';
 import { EXCHANGE, RequestExchange } from '../proxy/exchange.ts';
@@ -27,7 +28,7 @@ export class DataPlane implements RequestSink {
   #draining = false;
   #sequence = 0;
   #idle: (() => void)[] = [];
-  readonly #live = new Set<RequestExchange>();
+  readonly #live = new LinkedList<RequestExchange>();
   readonly #rejected: Counter<string>;
   readonly #log: Logger;
   /** Unguessable, and apart from other processes'; a counter makes it unique within this one. */
@@ -124,13 +125,13 @@ export class DataPlane implements RequestSink {
     const exchange = new RequestExchange(connection, req, res, id, performance.now(), this.#ended);
     req[EXCHANGE] = exchange;
     this.#inFlight++;
-    this.#live.add(exchange);
+    this.#live.push(exchange);
     if (this.#draining) res.shouldKeepAlive = false;
     return exchange;
   }
 
   readonly #ended = (exchange: RequestExchange): void => {
-    this.#live.delete(exchange);
+    this.#live.remove(exchange);
     exchange.chain?.leave();
     if (--this.#inFlight === 0 && this.#idle.length > 0) {
       for (const resolve of this.#idle.splice(0)) resolve();

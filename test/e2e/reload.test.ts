@@ -1,12 +1,13 @@
 // Edits while requests are under way: nothing that was served before may notice.
-import { rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, get } from 'node:http';
 import { createServer } from 'node:net';
 import { connect, type TLSSocket } from 'node:tls';
 import t, { type Test } from 'tap';
 import { TestCa } from '../support/tls-fixture.ts';
+import { freePort } from './support/ports.ts';
 import { RunningProcess } from './support/process.ts';
-import { closedPort, eventually, exchange, httpUpstream, RawClient, rawUpstream, statusOf } from './support/sockets.ts';
+import { eventually, exchange, httpUpstream, RawClient, rawUpstream, statusOf } from './support/sockets.ts';
 
 type Json = Record<string, unknown>;
 
@@ -94,7 +95,7 @@ export default definePlugin({ name: 'counting' }, async (app) => {
 `;
 
 t.test('twenty edits under load fail no request', async (t) => {
-  const [one, two, port, second] = await Promise.all([says(t, 'one'), says(t, 'two'), closedPort(), closedPort()]);
+  const [one, two, port, second] = await Promise.all([says(t, 'one'), says(t, 'two'), freePort(), freePort()]);
   const file = configFile(t, 'selvedge.json', { 'counting.ts': PLUGIN });
   const running = await RunningProcess.start(t, file, config(port, [one]));
   const main = { name: 'http', host: '127.0.0.1', port };
@@ -192,7 +193,7 @@ t.test('an edit elsewhere: open streams, WebSockets, connections and plugin stat
       feed = (chunk) => socket.write(`${chunk.length.toString(16)}\r\n${chunk}\r\n`);
     }
   });
-  const [port, pools] = [await closedPort(), new Set<number>()];
+  const [port, pools] = [await freePort(), new Set<number>()];
   const counted = await httpUpstream(t, (req, res) => {
     pools.add(req.socket.remotePort as number);
     res.end('counted');
@@ -256,7 +257,7 @@ t.test('an edit elsewhere: open streams, WebSockets, connections and plugin stat
 });
 
 t.test('what was taken out of the config ends with its last request', async (t) => {
-  const [word, port] = [await says(t, 'word'), await closedPort()];
+  const [word, port] = [await says(t, 'word'), await freePort()];
   let release = (): void => undefined;
   const { port: slow, sockets } = await rawUpstream(t, (socket) => {
     release = () => socket.write('HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate');
@@ -274,7 +275,7 @@ t.test('what was taken out of the config ends with its last request', async (t) 
 });
 
 t.test('a bad edit, a taken port, a deleted file: the old config stays whole', async (t) => {
-  const [word, port] = [await says(t, 'word'), await closedPort()];
+  const [word, port] = [await says(t, 'word'), await freePort()];
   const running = await RunningProcess.start(t, configFile(t), config(port, [word]));
   const kept = await RawClient.open(t, port);
   const goesOn = async (why: string): Promise<void> => {
@@ -291,7 +292,7 @@ t.test('a bad edit, a taken port, a deleted file: the old config stays whole', a
   await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
   t.teardown(() => taken.close());
   const { port: foreign } = taken.address() as { port: number };
-  const free = await closedPort();
+  const free = await freePort();
   const main = { name: 'http', host: '127.0.0.1', port };
   const bad: readonly (readonly [name: string, config: unknown, problem: RegExp])[] = [
     ['not JSON', '{ "version": 1, ', /selvedge\.json:1:/],
@@ -339,10 +340,9 @@ t.test('a bad edit, a taken port, a deleted file: the old config stays whole', a
 });
 
 t.test('certificates rotate on disk: connections go on, new ones get the new one', async (t) => {
-  const [ca, word, port] = [new TestCa(t), await says(t, 'word'), await closedPort()];
+  const [ca, word, port] = [new TestCa(t), await says(t, 'word'), await freePort()];
   const file = configFile(t, 'selvedge.json', { 'edge.crt': '', 'edge.key': '' });
   const dir = file.slice(0, file.lastIndexOf('/'));
-  const { readFileSync } = await import('node:fs');
   const install = (issued: { readonly cert: string; readonly key: string }): void => {
     writeFileSync(`${dir}/edge.key`, readFileSync(issued.key));
     writeFileSync(`${dir}/edge.crt`, readFileSync(issued.cert));
@@ -389,7 +389,7 @@ t.test('certificates rotate on disk: connections go on, new ones get the new one
 });
 
 t.test('SIGTERM: what is in flight finishes, nothing new is accepted, exit 0', async (t) => {
-  const port = await closedPort();
+  const port = await freePort();
   let release = (): void => undefined;
   const { port: slow, sockets } = await rawUpstream(t, (socket) => {
     release = () => socket.write('HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate');
@@ -399,10 +399,12 @@ t.test('SIGTERM: what is in flight finishes, nothing new is accepted, exit 0', a
   client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
   await eventually(() => sockets.size === 1, 'the request is under way');
   await running.after('draining', () => running.child.kill('SIGTERM'));
-  await eventually(() => true, 'a turn');
-  const refused = async (): Promise<boolean> =>
+  const refused = (): Promise<boolean> =>
     RawClient.open(t, port).then(
-      (late) => (late.socket.destroy(), false),
+      (late) => {
+        late.socket.destroy();
+        return false;
+      },
       () => true,
     );
   for (let tries = 0; !(await refused()); tries++) {
@@ -411,13 +413,13 @@ t.test('SIGTERM: what is in flight finishes, nothing new is accepted, exit 0', a
   }
   t.notOk(running.exited, 'it waits for the request');
   release();
-  t.match(await client.closed(), /^HTTP\/1\.1 200 [^]*\r\nconnection: close\r\n[^]*late$/i);
+  t.match(await client.closed(), /^HTTP\/1\.1 200 [\s\S]*\r\nconnection: close\r\n[\s\S]*late$/i);
   idle.socket.end();
   t.same(await running.exit, { code: 0, signal: null });
 });
 
 t.test('a second SIGTERM ends at once', async (t) => {
-  const port = await closedPort();
+  const port = await freePort();
   const { port: slow, sockets } = await rawUpstream(t, () => undefined);
   const running = await RunningProcess.start(
     t,

@@ -1,9 +1,9 @@
 // One connection to the endpoint and the exchange that it carries just now: writes the request, feeds the parser, ends both lawfully.
 import { TRANSPORT_CODES } from '../../dispatch.ts';
+import type { LinkedList } from '../../linked-list.ts';
 import type { WheelTimer } from '../../timer-wheel.ts';
 import { isTlsFailure } from './dial.ts';
 import type { Carrier, Exchange } from './exchange.ts';
-import type { LinkedList } from './linked-list.ts';
 import { sendBuffer } from './request-body.ts';
 import { holdsBody } from './request-head.ts';
 import { malformed } from './response-head.ts';

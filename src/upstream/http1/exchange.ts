@@ -1,7 +1,7 @@
 // One request and its response: what the handler holds as its controller, and where the exchange stands in its pool.
 import type { Socket } from 'node:net';
 import type { DispatchController, DispatchHandler, DispatchOptions, ResponseHeaders } from '../../dispatch.ts';
-import type { LinkedList } from './linked-list.ts';
+import type { LinkedList } from '../../linked-list.ts';
 import { type BodyOwner, RequestBody } from './request-body.ts';
 import type { Expectation } from './response-parser.ts';
 

@@ -1,7 +1,8 @@
 // The connections that wait for a request, the most recent one first, and the sweep that retires those that waited too long.
+
+import { LinkedList } from '../../linked-list.ts';
 import type { Wheel, WheelTimer } from '../../timer-wheel.ts';
 import type { Connection } from './connection.ts';
-import { LinkedList } from './linked-list.ts';
 
 /** Milliseconds between two sweeps at most: one timer a pool instead of one for each connection that falls idle. */
 const SWEEP_MS = 500;

@@ -1,12 +1,12 @@
 // The transport below all policies: the HTTP/1.1 connections to one endpoint, and the bounded queue for them.
 import { type ConnectionOptions, createSecureContext } from 'node:tls';
 import { type Dispatch, type DispatchHandler, type DispatchOptions, TRANSPORT_CODES } from '../../dispatch.ts';
+import { LinkedList } from '../../linked-list.ts';
 import type { Wheel } from '../../timer-wheel.ts';
 import { Connection, type ConnectionOwner, type ConnectionSettings } from './connection.ts';
 import { dialError } from './dial.ts';
 import { Exchange, type ExchangeOwner, tellError } from './exchange.ts';
 import { IdleConnections } from './idle-connections.ts';
-import { LinkedList } from './linked-list.ts';
 import { writeHead } from './request-head.ts';
 import { TransportError } from './transport-error.ts';
 

@@ -1,4 +1,6 @@
-// A list whose members carry their own links, so that any of them leaves in constant time.
+// A list whose members carry their own links, so that any of them leaves in constant time. Also instead of a Set whose members come
+// and go with requests: V8's Set moves to a new table now and then, and a dead old table keeps the new one and all in it from the
+// young generation's collector (measured: a fifth of a loaded process's CPU, and 100 MB).
 
 export interface Member<T extends Member<T>> {
   /** Owned by the list that it is in. */
@@ -33,6 +35,15 @@ export class LinkedList<T extends Member<T>> {
     member.previous = null;
     member.next = null;
     this.size -= 1;
+  }
+
+  *[Symbol.iterator](): IterableIterator<T> {
+    for (let member = this.first; member !== null; ) {
+      // It may leave while it is looked at.
+      const { next } = member;
+      yield member;
+      member = next;
+    }
   }
 
   shift(): T | null {
