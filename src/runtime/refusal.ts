@@ -76,6 +76,7 @@ function answerTo({ code, requestId }: Refusal) {
   const body = problemBody(new SelvedgeError(code, CODES[code].title), requestId);
   const headers: Record<string, string> = {
     'content-type': 'application/problem+json',
+    'x-request-id': requestId,
     'cache-control': 'no-store',
     'content-length': String(Buffer.byteLength(body)),
   };

@@ -100,11 +100,22 @@ const MALFORMED: Record<string, string> = {
   'NUL in the target': `GET /a\0b HTTP/1.1\r\n${HOST}\r\n`,
   'latin1 in the target': `GET /a\xffb HTTP/1.1\r\n${HOST}\r\n`,
   'a target without a slash': `GET a HTTP/1.1\r\n${HOST}\r\n`,
-  'a lower-case method': `get / HTTP/1.1\r\n${HOST}\r\n`,
-  'an unknown method': `FOO / HTTP/1.1\r\n${HOST}\r\n`,
+  'a method with a colon': `FO:O / HTTP/1.1\r\n${HOST}\r\n`,
+  'an unknown method of HTTP/3': `FOO / HTTP/3.0\r\n${HOST}\r\n`,
   'the HTTP/2 preface': 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
   'a TLS handshake': '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03',
 };
+
+t.test('a method that nobody knows is answered 501, also behind a request in order', async (t) => {
+  const { port } = await open(t);
+  for (const line of ['FOO / HTTP/1.1', 'get /x?y HTTP/1.1']) {
+    const answer = await exchange(port, `${line}\r\n${HOST}\r\n`);
+    t.match(problemOf(answer), { status: 501, code: 'SLV_METHOD_UNSUPPORTED' }, line);
+    t.match(answer, /\r\nconnection: close\r\n/i, line);
+  }
+  const second = await exchange(port, `GET / HTTP/1.1\r\n${HOST}\r\nFOO / HTTP/1.1\r\n${HOST}\r\n`);
+  t.match(second, /^HTTP\/1\.1 200 [\s\S]*HTTP\/1\.1 501 /);
+});
 
 t.test('a malformed request is answered 400 with a problem, and the connection closes', async (t) => {
   const { port, sink } = await open(t);
