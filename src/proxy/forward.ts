@@ -2,18 +2,18 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { HeaderChanges, Timeouts } from '../config/model.ts';
 import type { DispatchController, DispatchHandler, DispatchOptions, ResponseHeaders } from '../dispatch.ts';
-import { CODES, type Code, SelvedgeError } from '../errors.ts';
+import { SelvedgeError } from '../errors.ts';
 import { applyToReply, applyToRequest } from '../http/header-changes.ts';
-import { pickBackend } from '../routing/pick.ts';
 import { redirectLocation, rewritePath } from '../routing/rewrite.ts';
 import type { Call } from '../upstream/call.ts';
 import type { Endpoint } from '../upstream/endpoint.ts';
 import type { Service } from '../upstream/service.ts';
 import { BodyWatch } from './body-watch.ts';
+import { chooseBackend } from './choose-backend.ts';
 import type { RequestExchange } from './exchange.ts';
 import { sendInformational } from './informational.ts';
 import { cutRest, releaseBody } from './linger.ts';
-import { asSelvedgeError } from './problem.ts';
+import { asUpstreamError } from './problem.ts';
 import { upstreamHeaders } from './request-headers.ts';
 import { copyResponseHeaders, passingTrailers } from './response-headers.ts';
 import type { RouteTarget, TargetBackend } from './target.ts';
@@ -47,44 +47,6 @@ export function forward(exchange: RequestExchange, request: FastifyRequest, repl
 function redirectSource({ scheme, host, path, query, port, route }: RequestExchange) {
   const matchedPrefix = route?.matchedPrefix ?? '';
   return { scheme, host, port: port === null ? null : Number(port), path, query, matchedPrefix };
-}
-
-/** The backend that a plugin asked for, else one by weight. */
-function chooseBackend(exchange: RequestExchange, target: RouteTarget): TargetBackend {
-  const { override } = exchange;
-  if (override === null) return byWeight(target);
-  if (override.service === null) {
-    const { config, service } = byWeight(target);
-    return sideDoor(target, config.service, override.subset, service);
-  }
-  const { service, subset } = override;
-  const named = target.backends.find(({ config }) => config.service === service && config.subset === subset);
-  return named ?? sideDoor(target, service, subset, target.services.get(service) ?? null);
-}
-
-function byWeight(target: RouteTarget): TargetBackend {
-  const picked = pickBackend(target.backends, Math.random);
-  if (picked !== null) return picked;
-  throw new SelvedgeError('SLV_BACKEND_INVALID', `route "${target.route.name}" has no backend with a weight`);
-}
-
-/** Where the route itself does not lead: with the route's changes, and no backend's. */
-function sideDoor({ route }: RouteTarget, name: string, subset: string | null, service: Service | null): TargetBackend {
-  return {
-    config: {
-      service: name,
-      subset,
-      weight: 1,
-      rewrite: null,
-      requestHeaders: null,
-      responseHeaders: null,
-      at: route.at,
-    },
-    weight: 1,
-    service,
-    requestHeaders: route.requestHeaders === null ? [] : [route.requestHeaders],
-    responseHeaders: route.responseHeaders === null ? [] : [route.responseHeaders],
-  };
 }
 
 /** One forwarded request: the outermost handler of the upstream stack, and the policy record that travels with it. */
@@ -334,14 +296,6 @@ function tooLarge(limit: number): SelvedgeError {
   return new SelvedgeError('SLV_BODY_TOO_LARGE', `the request body is larger than ${limit} bytes`, {
     detail: `At most ${limit} bytes are accepted.`,
   });
-}
-
-function asUpstreamError(error: Error): SelvedgeError {
-  if (error instanceof SelvedgeError) return error;
-  const { code } = error as { code?: unknown };
-  if (typeof code === 'string' && code in CODES)
-    return new SelvedgeError(code as Code, error.message, { cause: error });
-  return asSelvedgeError(error, 'upstream');
 }
 
 const GONE = new Error('the client is gone');

@@ -1,6 +1,6 @@
 // How Selvedge itself answers: problem+json (RFC 9457) with Proxy-Status (RFC 9209), or the mapped gRPC status for a gRPC client.
 import type { FastifyReply } from 'fastify';
-import { CODES, SelvedgeError } from '../errors.ts';
+import { CODES, type Code, SelvedgeError } from '../errors.ts';
 import type { RequestExchange } from './exchange.ts';
 import { releaseBody } from './linger.ts';
 
@@ -30,6 +30,15 @@ export function asSelvedgeError(error: unknown, plugin: string | null): Selvedge
   }
   const by = plugin === null ? '' : `plugin "${plugin}": `;
   return new SelvedgeError('SLV_PLUGIN_FAILED', `${by}${thrown.message}`, { cause: thrown });
+}
+
+/** What the upstream side reported: a transport's code, else somebody's failure there. */
+export function asUpstreamError(error: Error): SelvedgeError {
+  if (isSelvedgeError(error)) return error;
+  const { code } = error as { code?: unknown };
+  if (typeof code === 'string' && code in CODES)
+    return new SelvedgeError(code as Code, error.message, { cause: error });
+  return asSelvedgeError(error, 'upstream');
 }
 
 /** By its shape: a plugin may have loaded a copy of this package that is not ours. */

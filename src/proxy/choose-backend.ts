@@ -1,0 +1,44 @@
+// Where a matched request goes: the backend that a plugin asked for, else one of the route's by weight.
+import { SelvedgeError } from '../errors.ts';
+import { pickBackend } from '../routing/pick.ts';
+import type { Service } from '../upstream/service.ts';
+import type { RequestExchange } from './exchange.ts';
+import type { RouteTarget, TargetBackend } from './target.ts';
+
+/** Throws a SelvedgeError where the route has no backend to give. */
+export function chooseBackend(exchange: RequestExchange, target: RouteTarget): TargetBackend {
+  const { override } = exchange;
+  if (override === null) return byWeight(target);
+  if (override.service === null) {
+    const { config, service } = byWeight(target);
+    return sideDoor(target, config.service, override.subset, service);
+  }
+  const { service, subset } = override;
+  const named = target.backends.find(({ config }) => config.service === service && config.subset === subset);
+  return named ?? sideDoor(target, service, subset, target.services.get(service) ?? null);
+}
+
+function byWeight(target: RouteTarget): TargetBackend {
+  const picked = pickBackend(target.backends, Math.random);
+  if (picked !== null) return picked;
+  throw new SelvedgeError('SLV_BACKEND_INVALID', `route "${target.route.name}" has no backend with a weight`);
+}
+
+/** Where the route itself does not lead: with the route's changes, and no backend's. */
+function sideDoor({ route }: RouteTarget, name: string, subset: string | null, service: Service | null): TargetBackend {
+  return {
+    config: {
+      service: name,
+      subset,
+      weight: 1,
+      rewrite: null,
+      requestHeaders: null,
+      responseHeaders: null,
+      at: route.at,
+    },
+    weight: 1,
+    service,
+    requestHeaders: route.requestHeaders === null ? [] : [route.requestHeaders],
+    responseHeaders: route.responseHeaders === null ? [] : [route.responseHeaders],
+  };
+}
