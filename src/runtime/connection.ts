@@ -29,6 +29,7 @@ export class OpenConnection implements Connection {
   /** A refusal is on its way or waits for its turn. */
   refused = false;
   authority: Authority | undefined = undefined;
+  inFlight = 0;
   readonly #origin: Origin;
   readonly #served: ServedCertificate | null;
   /** The last answer of `servesAuthority`: nearly every connection asks for one host only. */

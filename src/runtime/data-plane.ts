@@ -125,6 +125,7 @@ export class DataPlane implements RequestSink {
     const exchange = new RequestExchange(connection, req, res, id, performance.now(), this.#ended);
     req[EXCHANGE] = exchange;
     this.#inFlight++;
+    connection.inFlight = (connection.inFlight ?? 0) + 1;
     this.#live.push(exchange);
     if (this.#draining) res.shouldKeepAlive = false;
     return exchange;
@@ -132,6 +133,8 @@ export class DataPlane implements RequestSink {
 
   readonly #ended = (exchange: RequestExchange): void => {
     this.#live.remove(exchange);
+    const { connection } = exchange;
+    connection.inFlight = (connection.inFlight ?? 1) - 1;
     exchange.chain?.leave();
     if (--this.#inFlight === 0 && this.#idle.length > 0) {
       for (const resolve of this.#idle.splice(0)) resolve();

@@ -41,6 +41,8 @@ export interface Connection {
   readonly serverName: string | null;
   /** Of its last request: clients repeat themselves. */
   authority?: Authority;
+  /** Requests of it that are not over; more than one when the client pipelines. */
+  inFlight?: number;
 }
 
 /** Where a listener hands over; implemented by the data plane. */

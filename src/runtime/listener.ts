@@ -17,6 +17,12 @@ import { newRefusal, refuseInTurn, refuseRequest } from './refusal.ts';
 import { applyLimits, applyTls, createServer } from './server.ts';
 import { putBack, takesUpgrade } from './upgrade-offer.ts';
 
+/**
+ * Requests of one connection that may be under way at once. Node hands over all that it finds in one read, up to some 1,800, and each
+ * would go upstream; no client that means well pipelines this deep.
+ */
+const MAX_PIPELINED = 100;
+
 export class Listener {
   #spec: ListenerSpec;
   readonly #sink: RequestSink;
@@ -216,6 +222,7 @@ export class Listener {
   #check(connection: OpenConnection, req: http.IncomingMessage): Code | null {
     const code = checkRequest(req, this.#spec.limits);
     if (code !== null) return code;
+    if (connection.inFlight >= MAX_PIPELINED) return 'SLV_CONNECTION_LIMIT';
     if (req.method === 'TRACE' && this.#spec.role === 'gateway') return 'SLV_METHOD_UNSUPPORTED';
     return connection.servesAuthority(req.headers.host ?? '') ? null : 'SLV_MISDIRECTED';
   }

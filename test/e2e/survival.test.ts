@@ -55,6 +55,21 @@ t.test('requests reset at any moment end nothing', async (t) => {
   t.equal((await fetch(edge.url)).status, 200);
 });
 
+t.test('one connection cannot have more than a hundred requests under way', async (t) => {
+  const waiting: (() => void)[] = [];
+  const { port } = await httpUpstream(t, (_req, res) => waiting.push(() => res.end('ok')));
+  const edge = await run(t, edgeTo([port]));
+  const client = await RawClient.open(t, edge.port);
+  client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(300));
+  await eventually(() => waiting.length === 100, 'a hundred requests arrive');
+  for (const answer of waiting) answer();
+  const received = await client.closed();
+  t.equal(waiting.length, 100, 'and no more');
+  t.equal(received.match(/HTTP\/1\.1 200 OK/g)?.length, 100);
+  t.match(received, /HTTP\/1\.1 503 [\s\S]*SLV_CONNECTION_LIMIT/);
+  await eventually(() => edge.selvedge.status.inFlight === 0, 'nothing is in flight');
+});
+
 t.test('a plugin that throws costs its own request and is named in the log alone', async (t) => {
   const { port } = await httpUpstream(t, (_req, res) => res.end('ok'));
   const plugin = new URL('./support/throwing-plugin.ts', import.meta.url).pathname;
