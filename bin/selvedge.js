@@ -95,13 +95,14 @@ async function start() {
   const checkout = process.features.typescript && existsSync(source);
   const home = checkout ? join(here, '../src') : join(here, '../dist');
   const extension = checkout ? '.ts' : '.js';
-  keepCompiledCode();
+  if (checkout) keepCompiledCode();
   serveImports(home, extension);
   await import(pathToFileURL(join(home, `main${extension}`)).href);
 }
 
 /**
- * A start compiles as much as it runs; the second one finds it done. In the user's own cache folder, because code that others
+ * A start from sources strips their types and compiles them; the second one finds it done. (From dist/ it does not pay: keeping
+ * costs the first start more than it saves the others.) In the user's own cache folder, because code that others
  * could write to would be code that others run. Where that cannot be written nothing is kept, and nothing else changes.
  */
 function keepCompiledCode() {

@@ -3,6 +3,10 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import { Ajv } from 'ajv';
+import standaloneCode from 'ajv/dist/standalone/index.js';
+import { VALIDATOR_OPTIONS } from '../src/config/config-validator.ts';
+import { ConfigSchema } from '../src/config/schema.ts';
 
 const root = join(import.meta.dirname, '..');
 const target = join(root, 'dist');
@@ -25,9 +29,20 @@ function build(): boolean {
     if (file.endsWith('.d.ts')) writeFileSync(file, rewriteDeclaration(readFileSync(file, 'utf8')));
   }
   copyData(join(root, 'src'), staging);
+  compileConfigValidator();
   rmSync(target, { recursive: true, force: true });
   renameSync(staging, target);
   return true;
+}
+
+/** Compiling the config's schema is a tenth of a start; the published package has it done. Same validator, same options. */
+function compileConfigValidator(): void {
+  const options = { ...VALIDATOR_OPTIONS, code: { ...VALIDATOR_OPTIONS.code, source: true, esm: true } };
+  const ajv = new Ajv(options);
+  const code = standaloneCode.default(ajv, ajv.compile(ConfigSchema));
+  const file = join(staging, 'config/config-validator.js');
+  const prelude = "import { createRequire } from 'node:module';\nconst require = createRequire(import.meta.url);\n";
+  writeFileSync(file, `${prelude}${code}\nexport const configValidator = () => validate;\n`);
 }
 
 /** The compiler rewrites `./x.ts` to `./x.js` in JavaScript only; a declaration that still says `.ts` resolves nowhere once published. */

@@ -1,5 +1,4 @@
 // From a config to a process that serves until it is told to stop: what `run` and `proxy` share.
-import * as module from 'node:module';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import { formatProblem } from '../config/problem.ts';
 import { ConfigError, createSelvedge, RoleError, type SelvedgeOptions } from '../index.ts';
@@ -25,8 +24,6 @@ export async function serve(options: Pick<SelvedgeOptions, 'config' | 'roles'>, 
     );
     try {
       await selvedge.start();
-      // Node keeps it at the exit otherwise, which a process that is killed never comes to.
-      (module as { flushCompileCache?: () => void }).flushCompileCache?.();
       return await stop.code;
     } finally {
       stop.detach();

@@ -1,32 +1,16 @@
 // Holds the plain config against the schema: fills numbers from references, reports every mistake, and leaves only what is sound.
-import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
+import type { ErrorObject } from 'ajv';
+import { configValidator } from './config-validator.ts';
 import type { Json, Origin, Origins } from './origins.ts';
 import type { Problem } from './problem.ts';
-import { ConfigSchema } from './schema.ts';
 import { shapeProblems, stepsOf } from './shape-problems.ts';
 
 /** Each round takes out at least one level of what is unsound; no config nests deeper. */
 const MAX_ROUNDS = 24;
 
-let compiled: ValidateFunction | undefined;
-
-function validator(): ValidateFunction {
-  compiled ??= new Ajv({
-    allErrors: true,
-    verbose: true,
-    allowUnionTypes: true,
-    keywords: ['patternErrorMessage'],
-    // The schema is ours and a test holds it against the meta-schema: half of the time that compiling takes at a start.
-    meta: false,
-    validateSchema: false,
-    code: { optimize: false },
-  }).compile(ConfigSchema);
-  return compiled;
-}
-
 /** Mutates `config`: afterwards it fits the schema, without the parts that are reported. Null: nothing of it does. */
 export function validate(config: unknown, origins: Origins): { config: Json | null; problems: Problem[] } {
-  const check = validator();
+  const check = configValidator();
   if (!check(config) && coerce(config, check.errors ?? [], origins)) check(config);
   const problems = (check.errors ?? []).length === 0 ? [] : toProblems(config, check.errors ?? [], origins);
   for (let round = 0; round < MAX_ROUNDS; round++) {

@@ -6,7 +6,16 @@ import type { OptionProblem } from '../plugin.ts';
 
 type Json = Record<string, unknown>;
 
-const ajv = new Ajv({ allErrors: true, useDefaults: true, strict: false, verbose: true });
+const ajv = new Ajv({
+  allErrors: true,
+  useDefaults: true,
+  strict: false,
+  verbose: true,
+  // Compiling the meta-schema takes longer than all built-in schemas; one that is malformed fails to compile without it too.
+  meta: false,
+  validateSchema: false,
+  code: { optimize: false },
+});
 
 /** One validator per schema object; a plugin file that is edited brings a new one. */
 const validators = new WeakMap<object, ValidateFunction>();

@@ -1,11 +1,13 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: references as configs write them.
 // `${…}` in values, units at their places and "did you mean": the small parts of reading a config, on random input.
+import { Ajv } from 'ajv';
 import fc from 'fast-check';
 import { RE2JS } from 're2js';
 import t from 'tap';
 import { resolveConfig } from '../../src/config/load.ts';
 import { readYaml } from '../../src/config/read-yaml.ts';
 import { regexProblem } from '../../src/config/regex.ts';
+import { ConfigSchema } from '../../src/config/schema.ts';
 import { looksSecret, substitute } from '../../src/config/substitute.ts';
 import { didYouMean, editDistance, nearest } from '../../src/config/suggest.ts';
 
@@ -220,4 +222,9 @@ t.test('units that are well formed but mean nothing are refused at their place',
     'headerBytes: "0.3B" is not a size of whole bytes (512B, 64KiB, 1MiB)',
     'bodyMinRate: "1B/0s" is not a rate (240B/s, 100/30s)',
   ]);
+});
+
+t.test('the schema is a JSON Schema: the config validator does not ask again at every start', async (t) => {
+  const ajv = new Ajv({ strict: false });
+  t.ok(ajv.validateSchema(ConfigSchema), ajv.errorsText());
 });
