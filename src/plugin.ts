@@ -7,7 +7,7 @@ import type { Static, TSchema } from 'typebox';
 import type { Interceptor } from './dispatch.ts';
 
 export { Counter, Gauge, Histogram } from 'prom-client';
-export { Type } from 'typebox';
+export * as Type from 'typebox/type';
 export type {
   Dispatch,
   DispatchController,

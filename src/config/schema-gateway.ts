@@ -1,5 +1,5 @@
 // The schema of what stands at the edge: gateways, their listeners and limits.
-import { Type } from 'typebox';
+import * as Type from 'typebox/type';
 import {
   choice,
   duration,

@@ -1,5 +1,6 @@
 // The vocabulary of the schema: units, names and the shapes that several parts of a config share.
-import { type TProperties, type TSchema, Type } from 'typebox';
+import type { TProperties, TSchema } from 'typebox';
+import * as Type from 'typebox/type';
 import { UNIT_PATTERNS } from '../units.ts';
 
 /** What a key is: its description, how it may look, and its default when it has one. */

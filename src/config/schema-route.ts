@@ -1,5 +1,5 @@
 // The schema of what leads from a request to a service: routes, their conditions and what they change.
-import { Type } from 'typebox';
+import * as Type from 'typebox/type';
 import {
   choice,
   duration,

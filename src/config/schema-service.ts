@@ -1,5 +1,5 @@
 // The schema of what requests go to: services, their endpoints and internal hops.
-import { Type } from 'typebox';
+import * as Type from 'typebox/type';
 import {
   choice,
   duration,

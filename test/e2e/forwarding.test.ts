@@ -184,6 +184,44 @@ t.test('the client leaving closes the upstream at once', async (t) => {
   t.pass();
 });
 
+t.test('the client leaving a queue gives up its place, and the request is never sent', async (t) => {
+  const waiting: [string | undefined, () => void][] = [];
+  const { port } = await httpUpstream(t, (req, res) => waiting.push([req.url, () => res.end('ok')]));
+  const edge = await run(t, edgeTo([port], { service: { connections: { max: 1, pending: 10 } } }));
+  const [first, second, third] = await Promise.all([1, 2, 3].map(() => RawClient.open(t, edge.port)));
+  first.send('GET /1 HTTP/1.1\r\nHost: a\r\n\r\n');
+  await eventually(() => waiting.length === 1, 'the only connection is taken');
+  second.send('GET /2 HTTP/1.1\r\nHost: a\r\n\r\n');
+  await eventually(() => edge.selvedge.status.inFlight === 2, 'the second waits');
+  third.send('GET /3 HTTP/1.1\r\nHost: a\r\n\r\n');
+  await eventually(() => edge.selvedge.status.inFlight === 3, 'the third waits');
+  second.socket.destroy();
+  await eventually(() => edge.selvedge.status.inFlight === 2, 'the second is over');
+  waiting[0][1]();
+  await eventually(() => waiting.length === 2, 'the next in the queue is sent');
+  t.equal(waiting[1][0], '/3');
+  waiting[1][1]();
+  t.match(await third.until((text) => text.endsWith('ok')), /^HTTP\/1\.1 200/);
+});
+
+t.test(
+  'the client leaving while the upstream is being connected ends the attempt; a connect timeout is 504',
+  async (t) => {
+    // A server that accepts and never answers the TLS handshake, which is a part of connecting.
+    const { port, sockets } = await rawUpstream(t, () => undefined);
+    const edge = await run(t, edgeTo([port], { service: { tls: true } }));
+    const client = await RawClient.open(t, edge.port);
+    client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+    await eventually(() => sockets.size === 1, 'the attempt begins');
+    client.socket.destroy();
+    await eventually(() => sockets.size === 0 && edge.selvedge.status.inFlight === 0, 'the attempt is ended');
+    const timed = await run(t, edgeTo([port], { service: { tls: true, connections: { connectTimeout: '100ms' } } }));
+    const late = await exchange(t, timed.port, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+    t.equal(statusOf(late), 504);
+    t.match(late, /SLV_CONNECT_TIMEOUT/);
+  },
+);
+
 t.test('an upstream that breaks off mid-body breaks the response off too', async (t) => {
   const responses = {
     chunked: 'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n',
