@@ -4,7 +4,10 @@ import fastifyPlugin from 'fastify-plugin';
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import type { Static, TSchema } from 'typebox';
-import type { Interceptor } from './dispatch.ts';
+import type { DispatchHandler, DispatchOptions, Interceptor } from './dispatch.ts';
+import type { HedgePolicy } from './policies/hedge.ts';
+import type { OutlierPolicy } from './policies/outlier-detection.ts';
+import type { RetryPolicy } from './policies/retry.ts';
 
 export { Counter, Gauge, Histogram } from 'prom-client';
 export * as Type from 'typebox/type';
@@ -18,6 +21,9 @@ export type {
 } from './dispatch.ts';
 export type { Code, ErrorFacts } from './errors.ts';
 export { SelvedgeError } from './errors.ts';
+export type { HedgePolicy } from './policies/hedge.ts';
+export type { OutlierPolicy } from './policies/outlier-detection.ts';
+export type { RetryPolicy } from './policies/retry.ts';
 export { parseDurationMs, parseRate, parseShare, parseSizeBytes, UNIT_PATTERNS } from './units.ts';
 
 /** Which side of the mesh a listener stands on. */
@@ -85,6 +91,8 @@ export interface Exchange {
   reason: string | null;
   readonly bytesIn: number;
   readonly bytesOut: number;
+  /** Policies for this request alone; they come before the route's and the chain's. Set them before the request is forwarded. */
+  policies: Policies | null;
   /** Lowers the largest request body that is let through; a larger one is answered 413. */
   limitBody(bytes: number): void;
   /**
@@ -99,6 +107,22 @@ export interface Exchange {
 /** State that outlives a chain: the same object for every chain and across reloads while anyone uses it. */
 export type Shared = <T>(key: string, make: () => T, dispose?: (value: T) => void) => T;
 
+/** How requests are sent upstream. What is left out is as the route, the service or the defaults say. */
+export interface Policies {
+  readonly retry?: RetryPolicy;
+  /** Null: no hedging. */
+  readonly hedge?: HedgePolicy | null;
+  /** By what the outcome of a try is judged; null: not at all. The service owns the verdicts. */
+  readonly outlierDetection?: OutlierPolicy | null;
+}
+
+/** A request of a plugin's own. */
+export interface OwnRequest extends Pick<DispatchOptions, 'method' | 'path' | 'headers' | 'contentLength'> {
+  readonly body: Buffer | null;
+  /** Milliseconds to the response head. */
+  readonly timeoutMs: number;
+}
+
 /** The upstream side of a chain. */
 export interface Upstream {
   /**
@@ -106,6 +130,13 @@ export interface Upstream {
    * Interceptors run in the order of registration, the first outermost. Call it while the plugin loads.
    */
   intercept(phase: 'perRequest' | 'perAttempt', interceptor: Interceptor): void;
+  /** Sets policies for every request of this chain whose route has no key of its own for them. Call it while the plugin loads; a later call wins. */
+  policy(policies: Policies): void;
+  /**
+   * Sends a request of the plugin's own to a service of the config in force: balanced and judged like any other, never retried.
+   * A service or subset that does not exist, or that has no endpoint to spare, ends in `onResponseError`.
+   */
+  send(service: string, subset: string | null, request: OwnRequest, handler: DispatchHandler): void;
 }
 
 /** What this chain belongs to: `app.chain`. */

@@ -11,7 +11,8 @@ const src = join(import.meta.dirname, '../src');
  */
 const layers: readonly (readonly string[])[] = [
   ['errors', 'units', 'timer-wheel', 'linked-list', 'dispatch', 'lines'],
-  ['http'],
+  ['http', 'schema-parts'],
+  ['policies'],
   ['plugin'],
   ['config'],
   ['runtime/listener-spec'],

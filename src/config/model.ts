@@ -1,4 +1,7 @@
 // The resolved config: defaults filled in, units parsed, names checked. What every part after `config/` reads; frozen all the way down.
+import type { HedgePolicy } from '../policies/hedge.ts';
+import type { OutlierPolicy } from '../policies/outlier-detection.ts';
+import type { RetryPolicy } from '../policies/retry.ts';
 
 /** Where something was written: `config/shop.yaml:41:11`, or the file alone for TypeScript. */
 export interface Place {
@@ -124,8 +127,67 @@ export interface ServiceConfig {
   readonly internal: Hop | null;
   /** The inbound chain at the hop. */
   readonly plugins: readonly PluginUse[];
-  readonly loadBalancing: 'least-request' | 'round-robin';
+  readonly loadBalancing: LoadBalancing;
+  readonly locality: Locality;
+  /** Milliseconds in which a new or returned endpoint comes to its full weight; 0: at once. */
+  readonly slowStartMs: number;
   readonly connections: Connections;
+  /** Null: the limits of `connections` alone. */
+  readonly concurrency: AdaptiveConcurrency | null;
+  readonly healthCheck: HealthCheckPolicy | null;
+  /** Null: off. */
+  readonly outlierDetection: OutlierPolicy | null;
+  readonly retryBudget: RetryBudgetPolicy;
+}
+
+/** `by` is null unless the algorithm goes by a key (`ring-hash`, `maglev`). */
+export interface LoadBalancing {
+  readonly algorithm: 'least-request' | 'round-robin' | 'random' | 'peak-ewma' | 'ring-hash' | 'maglev';
+  readonly by: HashKey | null;
+}
+
+/** What requests must have in common to reach the same endpoint. `name`: a header in lower case, a cookie or query parameter as written. */
+export type HashKey =
+  | { readonly kind: 'header' | 'cookie' | 'query'; readonly name: string }
+  | { readonly kind: 'clientAddress' };
+
+export interface Locality {
+  /** The zone of this process; null: unknown, and zones do not count. */
+  readonly zone: string | null;
+  /** True: endpoints of the same zone first. */
+  readonly prefer: boolean;
+}
+
+/** A limit on the requests under way that follows the latency of the service. */
+export interface AdaptiveConcurrency {
+  readonly min: number;
+  readonly max: number;
+}
+
+export interface HealthCheckPolicy {
+  readonly probe:
+    | {
+        readonly kind: 'http';
+        readonly path: string;
+        readonly host: string | null;
+        readonly statuses: readonly number[];
+      }
+    | { readonly kind: 'tcp' }
+    /** grpc.health.v1; `service` empty: the whole server. */
+    | { readonly kind: 'grpc'; readonly service: string };
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  /** Results in a row that change the verdict. */
+  readonly unhealthyAfter: number;
+  readonly healthyAfter: number;
+}
+
+export interface RetryBudgetPolicy {
+  /** Retries as a share of the requests of the window, 0 to 1. */
+  readonly share: number;
+  readonly windowMs: number;
+  /** Retries a second that need no share. */
+  readonly minPerSecond: number;
 }
 
 export interface EndpointConfig {
@@ -134,6 +196,10 @@ export interface EndpointConfig {
   /** `host:port` of the hop in front of it; peers dial this instead. */
   readonly hop: string | null;
   readonly weight: number;
+  /** Null: not said. */
+  readonly zone: string | null;
+  /** 0 is used first; the next ones as those before them fail. */
+  readonly priority: number;
   readonly labels: Readonly<Record<string, string>>;
   readonly at: Place;
 }
@@ -151,8 +217,14 @@ export interface UpstreamTls {
 export interface Connections {
   /** HTTP/1.1 connections per endpoint. */
   readonly max: number;
-  /** Requests that may wait for a connection, per endpoint. */
+  /** Requests that may wait for a connection, per endpoint; and for an endpoint, per service. */
   readonly pending: number;
+  /** Requests under way, per service. */
+  readonly requests: number;
+  /** Retries and hedges under way, per service. */
+  readonly retries: number;
+  /** How long a request may wait while no endpoint is up; 0: not at all. */
+  readonly waitForEndpointMs: number;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
 }
@@ -196,10 +268,46 @@ export interface RouteConfig {
   readonly requestHeaders: HeaderChanges | null;
   readonly responseHeaders: HeaderChanges | null;
   readonly timeouts: Timeouts;
+  /** Null: as the chain's plugins say, else one retry of what cannot have been acted on. */
+  readonly retry: RetryPolicy | null;
+  /** Null: none. */
+  readonly hedge: HedgePolicy | null;
+  readonly session: Session | null;
+  readonly rollout: RolloutPolicy | null;
   /** Bytes; Infinity: the listener's limit alone. */
   readonly bodyBytes: number;
   /** True: `%2F`, `%5C` and `\` pass as they are instead of 400. */
   readonly keepEncodedSlashes: boolean;
+}
+
+/** What keeps a client at its endpoint. */
+export type Session =
+  | {
+      readonly kind: 'cookie';
+      readonly name: string;
+      /** Seconds; null: until the browser closes. */
+      readonly maxAgeS: number | null;
+      readonly sameSite: 'strict' | 'lax' | 'none';
+      /** `auto`: when the request came by https. */
+      readonly secure: boolean | 'auto';
+      readonly httpOnly: boolean;
+      /** Signs the cookies; null: a random one of this process. */
+      readonly secret: string | null;
+    }
+  /** The same value (name in lower case) leads to the same endpoint. */
+  | { readonly kind: 'header'; readonly name: string };
+
+/** Moves a route from one subset of its service to another by itself, and back when the new one is worse. */
+export interface RolloutPolicy {
+  readonly service: string;
+  readonly from: string;
+  readonly to: string;
+  /** Shares of the new version, 0 to 1, ascending; the last is 1 where it is to be complete. */
+  readonly steps: readonly number[];
+  readonly everyMs: number;
+  /** Null parts are not looked at. */
+  readonly abortOn: { readonly errorRate: number | null; readonly p99Ms: number | null; readonly minRequests: number };
+  readonly at: Place;
 }
 
 /** `- cors: false`: switches an inherited plugin off. */

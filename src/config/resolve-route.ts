@@ -31,6 +31,10 @@ export function resolveRoute(route: Cursor<CompleteRoute>, config: Cursor<Comple
     requestHeaders: resolveHeaderChanges(route.at('requestHeaders').given(), 'request'),
     responseHeaders: resolveHeaderChanges(route.at('responseHeaders').given(), 'response'),
     timeouts: resolveTimeouts(route.at('timeout').filled()),
+    retry: null,
+    hedge: null,
+    session: null,
+    rollout: null,
     bodyBytes: bytes(route.at('bodyBytes').filled()),
     keepEncodedSlashes,
   };

@@ -1,6 +1,7 @@
 // Resolves one service: its endpoints, how they are dialled, its hop and what stands behind it.
 import { isIP } from 'node:net';
 import { formatHostPort, parseHostPort } from '../http/address.ts';
+import { DEFAULT_OUTLIER } from '../policies/outlier-detection.ts';
 import { type Clock, checkAuthorities, checkPair } from './certificates.ts';
 import type { CompleteService } from './complete.ts';
 import type { Cursor } from './cursor.ts';
@@ -29,10 +30,19 @@ export function resolveService(name: string, service: Cursor<CompleteService>, c
     tls: tls === null || tls.value === false ? null : resolveTls(tls as Cursor<TlsInput>, clock),
     internal: hop === null ? null : resolveHop(name, hop, service.at('endpoints').items(), endpoints),
     plugins: pluginUses(service.at('plugins').items()),
-    loadBalancing: service.at('loadBalancing').filled().value,
+    loadBalancing: { algorithm: service.at('loadBalancing').filled().value, by: null },
+    locality: { zone: null, prefer: true },
+    slowStartMs: 0,
+    concurrency: null,
+    healthCheck: null,
+    outlierDetection: DEFAULT_OUTLIER,
+    retryBudget: { share: 0.2, windowMs: 10_000, minPerSecond: 10 },
     connections: {
       max: connections.at('max').filled().value,
       pending: connections.at('pending').filled().value,
+      requests: 1_024,
+      retries: 1_024,
+      waitForEndpointMs: 0,
       connectTimeoutMs: milliseconds(connections.at('connectTimeout').filled()),
       idleTimeoutMs: milliseconds(connections.at('idleTimeout').filled()),
     },
@@ -49,6 +59,8 @@ function resolveEndpoints(service: Cursor<CompleteService>): EndpointConfig[] {
       address,
       hop: hop === null ? null : dialled(hop),
       weight: endpoint.at('weight').filled().value,
+      zone: null,
+      priority: 0,
       labels: endpoint.at('labels').filled().value,
       at: endpoint.place,
     };

@@ -14,7 +14,7 @@ import {
   rate,
   size,
   text,
-} from './schema-parts.ts';
+} from '../schema-parts.ts';
 
 function limitKeys(defaults: boolean) {
   const or = (value: unknown) => (defaults ? { default: value } : { example: value });

@@ -14,7 +14,7 @@ import {
   rewrite,
   size,
   text,
-} from './schema-parts.ts';
+} from '../schema-parts.ts';
 
 const valueMatch = (what: string, example: Record<string, unknown>) =>
   named(

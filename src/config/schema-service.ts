@@ -14,7 +14,7 @@ import {
   port,
   SERVICE_KEY,
   text,
-} from './schema-parts.ts';
+} from '../schema-parts.ts';
 
 const hostPort = (description: string, example: string) => text(description, { example, expected: HOST_PORT_EXPECTED });
 

@@ -4,15 +4,16 @@ import httpProxy from '@fastify/http-proxy';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
-import type { Dispatch, Interceptor } from '../dispatch.ts';
+import type { Dispatch, DispatchHandler, Interceptor } from '../dispatch.ts';
 import { SelvedgeError } from '../errors.ts';
-import type { ChainInfo, Exchange, Shared } from '../plugin.ts';
+import type { ChainInfo, Exchange, OwnRequest, Policies, Shared } from '../plugin.ts';
 import { buildStack } from '../upstream/stack.ts';
 import { attributeHooks, exchangeOf } from './attribution.ts';
 import { ChainLog } from './chain-log.ts';
 import { EXCHANGE, type RequestExchange } from './exchange.ts';
 import { forward } from './forward.ts';
 import type { LoadedPlugin } from './load-plugin.ts';
+import { type ServiceDirectory, sendOwn } from './own-request.ts';
 import { asSelvedgeError, sendProblem } from './problem.ts';
 import type { TargetChain } from './target.ts';
 
@@ -27,6 +28,7 @@ export interface ChainDeps {
   readonly logger: Logger;
   readonly registry: Registry;
   readonly shared: Shared;
+  readonly services: ServiceDirectory;
 }
 
 export class Chain implements TargetChain {
@@ -35,6 +37,7 @@ export class Chain implements TargetChain {
   readonly app: FastifyInstance;
   readonly dispatch: Dispatch;
   readonly intercepts: boolean;
+  readonly policies: Policies;
   #inFlight = 0;
   #retired = false;
   readonly #onClose: () => void;
@@ -44,6 +47,7 @@ export class Chain implements TargetChain {
     this.names = spec.plugins.map((plugin) => plugin.name);
     this.app = app;
     this.dispatch = buildStack(interceptors);
+    this.policies = interceptors.policies;
     this.intercepts = interceptors.perRequest.length + interceptors.perAttempt.length > 0;
     this.#onClose = onClose;
   }
@@ -81,6 +85,7 @@ export class Chain implements TargetChain {
 interface Interceptors {
   readonly perRequest: Interceptor[];
   readonly perAttempt: Interceptor[];
+  policies: Policies;
 }
 
 /** Builds the instance. Rejects with a SelvedgeError that names the plugin which failed to load. */
@@ -97,10 +102,16 @@ export async function buildChain(spec: ChainSpec, deps: ChainDeps, onClose: () =
   for (const method of METHODS) {
     if (method !== 'CONNECT') app.addHttpMethod(method, { hasBody: false, overrideExisting: true });
   }
-  const interceptors: Interceptors = { perRequest: [], perAttempt: [] };
+  const interceptors: Interceptors = { perRequest: [], perAttempt: [], policies: {} };
   app.decorate('upstream', {
     intercept(phase: 'perRequest' | 'perAttempt', interceptor: Interceptor): void {
       interceptors[phase].push(interceptor);
+    },
+    policy(policies: Policies): void {
+      interceptors.policies = { ...interceptors.policies, ...policies };
+    },
+    send(service: string, subset: string | null, request: OwnRequest, handler: DispatchHandler): void {
+      sendOwn(deps.services, spec.info.role, service, subset, request, handler);
     },
   });
   app.decorate('shared', deps.shared);

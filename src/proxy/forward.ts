@@ -4,6 +4,9 @@ import type { HeaderChanges, Timeouts } from '../config/model.ts';
 import type { DispatchController, DispatchHandler, DispatchOptions, ResponseHeaders } from '../dispatch.ts';
 import { SelvedgeError } from '../errors.ts';
 import { applyToReply, applyToRequest } from '../http/header-changes.ts';
+import type { HedgePolicy } from '../policies/hedge.ts';
+import type { OutlierPolicy } from '../policies/outlier-detection.ts';
+import { DEFAULT_RETRY, type RetryPolicy } from '../policies/retry.ts';
 import { redirectLocation, rewritePath } from '../routing/rewrite.ts';
 import type { Call } from '../upstream/call.ts';
 import type { Endpoint } from '../upstream/endpoint.ts';
@@ -61,6 +64,12 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
   readonly deadlineAt: number;
   readonly preferred: string | null;
   readonly internal: boolean;
+  readonly retry: RetryPolicy;
+  readonly hedge: HedgePolicy | null;
+  readonly outlierDetection: OutlierPolicy | null;
+  readonly outerAttempt: number;
+  readonly hashKey: number = 0;
+  readonly sticky: Endpoint | null = null;
   readonly tried: Endpoint[] = [];
   readonly #rawOnly: boolean;
   /** Until it is dispatched. */
@@ -98,6 +107,12 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     this.deadlineAt = exchange.deadlineAt;
     this.preferred = exchange.preferredEndpoint;
     this.internal = exchange.role !== 'gateway';
+    const { policies } = exchange;
+    const chain = target.chain.policies;
+    this.retry = policies?.retry ?? target.route.retry ?? chain.retry ?? DEFAULT_RETRY;
+    this.hedge = policies?.hedge ?? target.route.hedge ?? chain.hedge ?? null;
+    this.outlierDetection = policies?.outlierDetection ?? chain.outlierDetection ?? service.outlierDetection;
+    this.outerAttempt = exchange.outerAttempt;
     this.#rawOnly = !target.chain.intercepts;
   }
 

@@ -93,6 +93,10 @@ function implicitRoute(
     responseHeaders: null,
     timeouts: IMPLICIT_TIMEOUTS,
     bodyBytes: Number.POSITIVE_INFINITY,
+    retry: null,
+    hedge: null,
+    session: null,
+    rollout: null,
     keepEncodedSlashes,
   });
 }

@@ -5,6 +5,7 @@ import type { Config } from '../config/model.ts';
 import { hasErrors, type Problem } from '../config/problem.ts';
 import type { Builtins } from '../plugin.ts';
 import { TimerWheel } from '../timer-wheel.ts';
+import type { Service } from '../upstream/service.ts';
 import { AdminSlot, type OpenAdmin } from './admin-slot.ts';
 import { DataPlane } from './data-plane.ts';
 import { Listener } from './listener.ts';
@@ -36,8 +37,9 @@ export class Installation {
     this.#log = logger;
     const wheel = new TimerWheel({ onError: (error) => logger.error({ err: error }, 'a timer failed') });
     const shared = new SharedStore((error, key) => logger.error({ err: error, key }, 'shared state was not disposed'));
-    this.#compileDeps = { roles, builtins, logger, registry, wheel, shared };
     this.dataPlane = new DataPlane(registry, logger);
+    const services = () => this.dataPlane.current?.services ?? NO_SERVICES;
+    this.#compileDeps = { roles, builtins, logger, registry, wheel, shared, services };
     this.listeners = new ListenerSet(this.dataPlane, (spec, sink) => new Listener(spec, sink, logger));
     this.admin = new AdminSlot(openAdmin);
   }
@@ -91,6 +93,8 @@ export class Installation {
     return { applied: false, problems };
   }
 }
+
+const NO_SERVICES: ReadonlyMap<string, Service> = new Map();
 
 /** Waits for an end, but not for ever. */
 async function until(end: () => Promise<void>, timeoutMs: number): Promise<void> {

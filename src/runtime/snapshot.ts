@@ -9,6 +9,7 @@ import { hopListeners } from '../internal/internal.ts';
 import type { Builtins, Role } from '../plugin.ts';
 import { buildChain, type Chain } from '../proxy/chain.ts';
 import { type LoadedPlugin, loadPlugins, referenceProblems } from '../proxy/load-plugin.ts';
+import type { ServiceDirectory } from '../proxy/own-request.ts';
 import { compileBackends, type RouteTarget } from '../proxy/target.ts';
 import { effectiveChain } from '../routing/chain-list.ts';
 import { RouteTable } from '../routing/table.ts';
@@ -32,6 +33,8 @@ export interface CompileDeps {
   readonly shared: SharedStore;
   readonly wheel: TimerWheel;
   readonly roles: Roles;
+  /** For plugins that send requests of their own: the services in force at that moment. */
+  readonly services: ServiceDirectory;
 }
 
 /** What a listener does with a request. */
@@ -249,11 +252,11 @@ class ChainSet {
     let chain = this.#previous?.chains.get(key);
     if (chain === undefined) {
       const owner = {};
-      const { logger, registry, shared } = this.#deps;
+      const { logger, registry, shared, services } = this.#deps;
       const info = { role: spec.role, owner: spec.owner };
       chain = await buildChain(
         { key, info, plugins },
-        { logger, registry, shared: (name, make, dispose) => shared.use(owner, name, make, dispose) },
+        { logger, registry, services, shared: (name, make, dispose) => shared.use(owner, name, make, dispose) },
         () => shared.release(owner),
       );
       this.#built.push(chain);

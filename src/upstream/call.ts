@@ -1,6 +1,9 @@
 // The policy record of one request: what the forwarder hands to the upstream stack in `DispatchOptions.call`.
 import type { Timeouts } from '../config/model.ts';
 import type { Attempt } from '../plugin.ts';
+import type { HedgePolicy } from '../policies/hedge.ts';
+import type { OutlierPolicy } from '../policies/outlier-detection.ts';
+import type { RetryPolicy } from '../policies/retry.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { Service } from './service.ts';
 
@@ -9,6 +12,17 @@ export interface Call {
   /** Null: every endpoint of the service. */
   readonly subset: string | null;
   readonly timeouts: Timeouts;
+  readonly retry: RetryPolicy;
+  /** Null: no hedging. */
+  readonly hedge: HedgePolicy | null;
+  /** Null: outcomes are not judged. */
+  readonly outlierDetection: OutlierPolicy | null;
+  /** Tries that those in front of us have made, this one included; 0: nobody is in front, so retries are ours to make. */
+  readonly outerAttempt: number;
+  /** Where ring-hash and maglev put this request: a whole number below 2^32. */
+  readonly hashKey: number;
+  /** The endpoint that the client's session is bound to, or null. */
+  readonly sticky: Endpoint | null;
   /**
    * Milliseconds on the process clock after which no work is started; Infinity: none. Starts as the deadline that came with
    * the request; the deadline policy lowers it to the request timeout once the request's body is through.

@@ -36,7 +36,7 @@ const RETRIABLE: ReadonlySet<unknown> = new Set([
  */
 export const retry: Interceptor = (dispatch) => (options, handler) => {
   const { service } = options.call as Call;
-  service.retryBudget.deposit(service.wheel.now());
+  service.memory.retryBudget.deposit(service.wheel.now());
   return dispatch(options, new Retry(dispatch, options, handler));
 };
 
@@ -131,7 +131,7 @@ class Retry extends WheelEntry implements DispatchHandler, DispatchController {
     const ceiling = Math.min(MAX_BACKOFF_MS, (2 ** (this.#retries + 1) - 1) * BACKOFF_MS);
     const delayMs = service.random() * ceiling;
     if (now + delayMs >= deadlineAt) return null;
-    if (!hasAnother(service.subset(subset), tried) && !service.retryBudget.withdraw(now)) return null;
+    if (!hasAnother(service.subset(subset), tried) && !service.memory.retryBudget.withdraw(now)) return null;
     this.#retries += 1;
     return delayMs;
   }

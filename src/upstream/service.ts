@@ -1,9 +1,11 @@
 // A named upstream as one config says it is: endpoints, subsets, load balancing. Compiled at a reload, looked up by every request.
 import type { EndpointConfig, ServiceConfig } from '../config/model.ts';
+import type { OutlierPolicy } from '../policies/outlier-detection.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
 import { Endpoint, type MakeTransport, splitAddress, type TransportStats } from './endpoint.ts';
+import { NO_EVENTS, type UpstreamEvents } from './events.ts';
 import { type Draw, leastRequest, roundRobin, type WeightedEndpoint } from './load-balancing.ts';
-import { RetryBudget } from './retry-budget.ts';
+import { ServiceMemory } from './service-memory.ts';
 import { connectionOptions, readCredentials, type UpstreamCredentials } from './tls.ts';
 
 export interface ServiceDeps {
@@ -11,6 +13,8 @@ export interface ServiceDeps {
   readonly makeTransport: MakeTransport;
   /** In [0, 1); a seeded one makes draws repeatable. Default Math.random. */
   readonly random?: () => number;
+  /** Default: nobody is told. */
+  readonly events?: UpstreamEvents;
 }
 
 /** What the admin API shows. */
@@ -37,28 +41,32 @@ interface Subset {
   readonly draw: Draw;
 }
 
-type Shape = Pick<ServiceConfig, 'name' | 'subsets' | 'loadBalancing'>;
+type Shape = Pick<ServiceConfig, 'name' | 'subsets' | 'loadBalancing' | 'outlierDetection'>;
 
 export class Service {
   readonly name: string;
   readonly wheel: TimerWheel;
   readonly random: () => number;
+  readonly events: UpstreamEvents;
   /** Outlives reloads. */
-  readonly retryBudget: RetryBudget;
+  readonly memory: ServiceMemory;
   readonly endpoints: readonly Endpoint[];
   /** Equal fingerprints mean equal services. */
   readonly fingerprint: string;
+  readonly outlierDetection: OutlierPolicy | null;
   readonly #members: readonly Member[];
   readonly #all: Subset;
   readonly #subsets: ReadonlyMap<string, Subset>;
   /** Endpoints that share their hop with others: the hop has to be told which one is meant. */
   readonly #behindSharedHop: ReadonlySet<Endpoint>;
 
-  constructor(shape: Shape, members: readonly Member[], fingerprint: string, budget: RetryBudget, deps: ServiceDeps) {
+  constructor(shape: Shape, members: readonly Member[], fingerprint: string, memory: ServiceMemory, deps: ServiceDeps) {
     this.name = shape.name;
     this.wheel = deps.wheel;
     this.random = deps.random ?? Math.random;
-    this.retryBudget = budget;
+    this.events = deps.events ?? NO_EVENTS;
+    this.memory = memory;
+    this.outlierDetection = shape.outlierDetection;
     this.fingerprint = fingerprint;
     this.#members = members;
     this.#all = this.#compileSubset(shape, members);
@@ -74,7 +82,8 @@ export class Service {
   }
 
   #compileSubset(shape: Shape, members: readonly Member[]): Subset {
-    const draw = shape.loadBalancing === 'round-robin' ? roundRobin(members) : leastRequest(members, this.random);
+    const draw =
+      shape.loadBalancing.algorithm === 'round-robin' ? roundRobin(members) : leastRequest(members, this.random);
     return { endpoints: Object.freeze(members.map(({ endpoint }) => endpoint)), draw };
   }
 
@@ -160,7 +169,8 @@ export function compileApps(config: ServiceConfig, previous: Service | null, dep
   const endpoints = (config.internal?.apps ?? []).map((address): EndpointConfig => {
     const known = config.endpoints.find((endpoint) => endpoint.address === address);
     // Whoever sent the request here has weighed already: an endpoint that is being drained still answers for its hop.
-    return { address, hop: null, weight: known?.weight || 1, labels: known?.labels ?? {}, at: known?.at ?? config.at };
+    const { zone = null, priority = 0, labels = {}, at = config.at } = known ?? {};
+    return { address, hop: null, weight: known?.weight || 1, zone, priority, labels, at };
   });
   const credentials = config.tls === null ? null : credentialsOf(config);
   return compile(config, endpoints, credentials, previous, deps);
@@ -189,7 +199,7 @@ function compile(
     known.set(key, endpoint);
     return { endpoint, weight, labels };
   });
-  return new Service(config, members, fingerprint, previous?.retryBudget ?? new RetryBudget(), deps);
+  return new Service(config, members, fingerprint, previous?.memory ?? new ServiceMemory(), deps);
 }
 
 function credentialsOf(config: ServiceConfig): UpstreamCredentials {

@@ -3,9 +3,9 @@ import fastify, { type FastifyInstance, type InjectOptions, type LightMyRequestR
 import { type Logger, pino } from 'pino';
 import { Registry } from 'prom-client';
 import { formatProblem } from '../../src/config/problem.ts';
-import type { Dispatch, DispatchOptions, Interceptor } from '../../src/dispatch.ts';
+import type { Dispatch, DispatchHandler, DispatchOptions, Interceptor } from '../../src/dispatch.ts';
 import { SelvedgeError } from '../../src/errors.ts';
-import type { Attempt, Exchange, Peer, Role, RouteInfo, Shared } from '../../src/plugin.ts';
+import type { Attempt, Exchange, OwnRequest, Peer, Policies, Role, RouteInfo, Shared } from '../../src/plugin.ts';
 import { builtins } from '../../src/plugins/index.ts';
 import { loadPlugins } from '../../src/proxy/load-plugin.ts';
 import { copyResponseHeaders } from '../../src/proxy/response-headers.ts';
@@ -45,6 +45,7 @@ export class TestExchange implements Exchange {
   attempts: Attempt[] = [];
   startedAt = performance.now();
   reason: string | null = null;
+  policies: Policies | null = null;
   bytesIn = 0;
   bytesOut = 0;
   upgrade: string | null = null;
@@ -61,6 +62,13 @@ export class TestExchange implements Exchange {
   }
 }
 
+export interface OwnSent {
+  readonly service: string;
+  readonly subset: string | null;
+  readonly request: OwnRequest;
+  readonly handler: DispatchHandler;
+}
+
 export interface TestChain {
   readonly app: FastifyInstance;
   readonly registry: Registry;
@@ -68,6 +76,10 @@ export interface TestChain {
   readonly sent: DispatchOptions[];
   /** The exchange of every request, in order. */
   readonly exchanges: TestExchange[];
+  /** What plugins set by `app.upstream.policy`. */
+  readonly policies: Policies;
+  /** What plugins sent by `app.upstream.send`, in order; the test answers. */
+  readonly own: OwnSent[];
   inject(request: InjectOptions): Promise<LightMyRequestResponse>;
   /** Releases shared state too, as retiring a chain does. */
   close(): Promise<void>;
@@ -93,9 +105,19 @@ export async function testChain(
   const sent: DispatchOptions[] = [];
   const exchanges: TestExchange[] = [];
   const phases: Record<'perRequest' | 'perAttempt', Interceptor[]> = { perRequest: [], perAttempt: [] };
+  const policies: Policies = {};
+  const own: OwnSent[] = [];
   const shared: Shared = (key, make, dispose) => store.use(app, key, make, dispose);
   app.decorate('upstream', {
-    intercept: (phase: 'perRequest' | 'perAttempt', one: Interceptor) => phases[phase].push(one),
+    intercept(phase: 'perRequest' | 'perAttempt', one: Interceptor): void {
+      phases[phase].push(one);
+    },
+    policy(set: Policies): void {
+      Object.assign(policies, set);
+    },
+    send(service: string, subset: string | null, request: OwnRequest, handler: DispatchHandler): void {
+      own.push({ service, subset, request, handler });
+    },
   });
   app.decorate('shared', shared);
   app.decorate('chain', { role, owner });
@@ -165,6 +187,8 @@ export async function testChain(
     registry,
     sent,
     exchanges,
+    policies,
+    own,
     inject: (request) => app.inject(request),
     close: async () => {
       await app.close();

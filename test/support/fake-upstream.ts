@@ -3,6 +3,7 @@ import type { Connections, EndpointConfig, ServiceConfig, Timeouts } from '../..
 import type { DispatchController, DispatchHandler, DispatchOptions, ResponseHeaders } from '../../src/dispatch.ts';
 import { type Code, SelvedgeError } from '../../src/errors.ts';
 import type { Attempt } from '../../src/plugin.ts';
+import { DEFAULT_RETRY } from '../../src/policies/retry.ts';
 import type { TimerWheel } from '../../src/timer-wheel.ts';
 import type { Call } from '../../src/upstream/call.ts';
 import type { Endpoint, Transport } from '../../src/upstream/endpoint.ts';
@@ -20,10 +21,18 @@ export function seededRandom(seed: number): () => number {
 }
 
 const AT = { file: 'test.yaml', line: 1, column: 1 };
-const CONNECTIONS: Connections = { max: 10, pending: 10, connectTimeoutMs: 5_000, idleTimeoutMs: 60_000 };
+const CONNECTIONS: Connections = {
+  max: 10,
+  pending: 10,
+  requests: 1_024,
+  retries: 1_024,
+  connectTimeoutMs: 5_000,
+  idleTimeoutMs: 60_000,
+  waitForEndpointMs: 0,
+};
 
 export function endpointConfig(address: string, rest: Partial<EndpointConfig> = {}): EndpointConfig {
-  return { address, hop: null, weight: 1, labels: {}, at: AT, ...rest };
+  return { address, hop: null, weight: 1, zone: null, priority: 0, labels: {}, at: AT, ...rest };
 }
 
 export function serviceConfig(
@@ -38,8 +47,14 @@ export function serviceConfig(
     tls: null,
     internal: null,
     plugins: [],
-    loadBalancing: 'round-robin',
+    loadBalancing: { algorithm: 'round-robin', by: null },
+    locality: { zone: null, prefer: true },
+    slowStartMs: 0,
     connections: CONNECTIONS,
+    concurrency: null,
+    healthCheck: null,
+    outlierDetection: null,
+    retryBudget: { share: 0.2, windowMs: 10_000, minPerSecond: 10 },
     ...rest,
   };
 }
@@ -193,6 +208,12 @@ export function makeCall(service: Service, rest: Partial<Call> = {}): Call & { r
     service,
     subset: null,
     timeouts: NO_TIMEOUTS,
+    retry: DEFAULT_RETRY,
+    hedge: null,
+    outlierDetection: service.outlierDetection,
+    outerAttempt: 0,
+    hashKey: 0,
+    sticky: null,
     deadlineAt: Number.POSITIVE_INFINITY,
     attempts,
     preferred: null,

@@ -448,7 +448,7 @@ t.test('retry', async (t) => {
       t.ok(clients.every(({ error, endings }) => error?.code === 'SLV_UPSTREAM_REFUSED' && endings === 1));
       const retries = network.exchanges.length - 200;
       t.ok(retries > 10 && retries <= 0.2 * 200 + 10, `${retries} retries`);
-      t.equal(service.retryBudget.exhausted, 200 - retries);
+      t.equal(service.memory.retryBudget.exhausted, 200 - retries);
       t.equal(inFlight(), 0);
       t.equal(wheel.waiting, 0);
     },
@@ -461,7 +461,7 @@ t.test('retry', async (t) => {
     clock.advance(500);
     t.ok(clients.every(({ endings }) => endings === 1));
     t.equal(network.exchanges.length, 400);
-    t.equal(service.retryBudget.exhausted, 0);
+    t.equal(service.memory.retryBudget.exhausted, 0);
   });
 });
 

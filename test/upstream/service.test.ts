@@ -58,7 +58,7 @@ t.test('reload', async (t) => {
     t.equal(fresh.endpoints[0].inFlight, 1);
     t.match(fresh.describe().endpoints[0], { address: 'a:1', weight: 5, labels: { version: 'v2' }, inFlight: 1 });
     t.match(old.describe().endpoints[0], { weight: 1, labels: {} }, 'the old config is whole until the swap');
-    t.equal(fresh.retryBudget, old.retryBudget);
+    t.equal(fresh.memory.retryBudget, old.memory.retryBudget);
     retireServices(before.values(), after.values());
     t.same(network.closed, [], 'b:1 never had a connection');
     network.last.respond(200).end();
@@ -100,7 +100,7 @@ t.test('reload', async (t) => {
     const { deps } = setUp();
     const before = compileServices([serviceConfig(['a:1'])], null, deps);
     const endpoint = before.get('orders')!.endpoints[0];
-    const connections = { max: 1, pending: 1, connectTimeoutMs: 1, idleTimeoutMs: 1 };
+    const connections = { ...serviceConfig([]).connections, max: 1 };
     const changes: ServiceConfig[] = [
       serviceConfig(['a:1'], { connections }),
       serviceConfig([endpointConfig('a:1', { hop: 'h:1' })]),
@@ -394,7 +394,7 @@ t.test('in flight is counted up and down exactly once, whatever happens in whate
   fc.assert(
     fc.property(fc.array(action, { maxLength: 80 }), fc.boolean(), (actions, balanced) => {
       const { clock, wheel, deps, network } = setUp();
-      const loadBalancing = balanced ? 'least-request' : 'round-robin';
+      const loadBalancing = { algorithm: balanced ? ('least-request' as const) : ('round-robin' as const), by: null };
       const config = () => serviceConfig(['a:1', 'b:1', 'c:1'], { loadBalancing });
       const all: Map<string, Service>[] = [compileServices([config()], null, deps)];
       const clients: Recorder[] = [];

@@ -1,7 +1,7 @@
 // The vocabulary of the schema: units, names and the shapes that several parts of a config share.
 import type { TProperties, TSchema } from 'typebox';
 import * as Type from 'typebox/type';
-import { UNIT_PATTERNS } from '../units.ts';
+import { UNIT_PATTERNS } from './units.ts';
 
 /** What a key is: its description, how it may look, and its default when it has one. */
 export interface Says {
