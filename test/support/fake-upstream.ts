@@ -214,6 +214,8 @@ export function makeCall(service: Service, rest: Partial<Call> = {}): Call & { r
     outerAttempt: 0,
     hashKey: 0,
     sticky: null,
+    waitUntil: 0,
+    grpcTimeout: false,
     deadlineAt: Number.POSITIVE_INFINITY,
     attempts,
     preferred: null,
