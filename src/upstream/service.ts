@@ -120,8 +120,7 @@ export class Service {
   describe(): ServiceDescription {
     const endpoints = this.#members.map(({ endpoint, weight, labels }) => {
       const { address, dial, inFlight, stats } = endpoint;
-      const { connections, idle, active, pending } = stats;
-      return { address, dial, weight, labels, inFlight, connections, idle, active, pending };
+      return { address, dial, weight, labels, inFlight, ...stats };
     });
     return { name: this.name, endpoints };
   }
