@@ -11,6 +11,10 @@ export interface TransportStats {
   readonly active: number;
   /** Requests that wait for a connection. */
   readonly pending: number;
+  /** Requests that died on a kept connection and were sent once more. */
+  readonly resent: number;
+  /** How long the endpoint keeps idle connections, as it announced or as was seen, in milliseconds; null: unknown. */
+  readonly upstreamIdleMs: number | null;
 }
 
 /** The connections to one endpoint. */
@@ -44,7 +48,14 @@ export interface Watch {
   stop(): void;
 }
 
-const NO_CONNECTIONS: TransportStats = Object.freeze({ connections: 0, idle: 0, active: 0, pending: 0 });
+const NO_CONNECTIONS: TransportStats = Object.freeze({
+  connections: 0,
+  idle: 0,
+  active: 0,
+  pending: 0,
+  resent: 0,
+  upstreamIdleMs: null,
+});
 
 export class Endpoint {
   readonly address: string;

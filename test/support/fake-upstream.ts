@@ -145,7 +145,7 @@ export class FakeNetwork {
         this.closed.push(endpoint.address);
       },
       get stats() {
-        return { connections, idle: 0, active: connections, pending: 0 };
+        return { connections, idle: 0, active: connections, pending: 0, resent: 0, upstreamIdleMs: null };
       },
     };
   };
