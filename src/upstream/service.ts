@@ -1,5 +1,5 @@
 // A named upstream as one config says it is: endpoints, subsets, load balancing. Compiled at a reload, looked up by every request.
-import type { EndpointConfig, ServiceConfig } from '../config/model.ts';
+import type { Connections, EndpointConfig, ServiceConfig } from '../config/model.ts';
 import type { OutlierPolicy } from '../policies/outlier-detection.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
 import { Endpoint, type MakeTransport, splitAddress, type TransportStats } from './endpoint.ts';
@@ -41,7 +41,7 @@ interface Subset {
   readonly draw: Draw;
 }
 
-type Shape = Pick<ServiceConfig, 'name' | 'subsets' | 'loadBalancing' | 'outlierDetection'>;
+type Shape = Pick<ServiceConfig, 'name' | 'subsets' | 'loadBalancing' | 'outlierDetection' | 'connections'>;
 
 export class Service {
   readonly name: string;
@@ -54,6 +54,7 @@ export class Service {
   /** Equal fingerprints mean equal services. */
   readonly fingerprint: string;
   readonly outlierDetection: OutlierPolicy | null;
+  readonly connections: Connections;
   readonly #members: readonly Member[];
   readonly #all: Subset;
   readonly #subsets: ReadonlyMap<string, Subset>;
@@ -67,6 +68,7 @@ export class Service {
     this.events = deps.events ?? NO_EVENTS;
     this.memory = memory;
     this.outlierDetection = shape.outlierDetection;
+    this.connections = shape.connections;
     this.fingerprint = fingerprint;
     this.#members = members;
     this.#all = this.#compileSubset(shape, members);
