@@ -11,13 +11,13 @@ import type {
 import { SelvedgeError } from '../../src/errors.ts';
 import { balance } from '../../src/upstream/balance.ts';
 import type { Call } from '../../src/upstream/call.ts';
+import { compileServices } from '../../src/upstream/compile-services.ts';
 import { deadline } from '../../src/upstream/deadline.ts';
 import type { Endpoint } from '../../src/upstream/endpoint.ts';
 import { NO_EVENTS } from '../../src/upstream/events.ts';
 import { hedge } from '../../src/upstream/hedge.ts';
 import { perTry } from '../../src/upstream/per-try.ts';
 import { retry } from '../../src/upstream/retry.ts';
-import { compileServices } from '../../src/upstream/service.ts';
 import { fakeWheel } from '../support/fake-clock.ts';
 import {
   type FakeExchange,
