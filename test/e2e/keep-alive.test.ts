@@ -119,7 +119,7 @@ t.test('once the timeout is known no POST fails either', async (t) => {
     t.match(await race(upstream, idleMs, 1), { failedGets: 0, unexplained: 0, repeated: 0, lost: 0 });
     if (++learning === 20) return t.fail('never learned');
   }
-  t.ok((upstream.pool.stats.upstreamIdleMs as number) >= idleMs - 5, 'no sooner than it is');
+  t.ok((upstream.pool.stats.upstreamIdleMs as number) > idleMs / 2, 'not just anything');
   t.strictSame(await race(upstream, idleMs, 10), {
     failedGets: 0,
     failedPosts: 0,
