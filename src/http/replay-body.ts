@@ -156,7 +156,7 @@ export class ReplayBody {
     this.#unlisten();
     const { source } = this;
     // An error of a stream that nobody listens to any more would end the process.
-    if (!source.closed && source.listenerCount('error') === 0) source.on('error', ignore);
+    if (!source.destroyed && source.listenerCount('error') === 0) source.on('error', ignore);
     const reader = this.#reader;
     this.#reader = null;
     this.#drop();
