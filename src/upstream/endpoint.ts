@@ -2,6 +2,7 @@
 import type { ConnectionOptions } from 'node:tls';
 import type { Connections } from '../config/model.ts';
 import type { Dispatch, DispatchHandler, DispatchOptions } from '../dispatch.ts';
+import { PeakEwma } from './balancing/peak-ewma.ts';
 
 export interface TransportStats {
   readonly connections: number;
@@ -50,6 +51,8 @@ export class Endpoint {
   readonly key: string;
   /** Requests that have chosen this endpoint and not ended. */
   inFlight = 0;
+  /** What peak-ewma goes by. */
+  readonly latency = new PeakEwma();
   readonly #makeTransport: MakeTransport;
   /** Made with the first request. */
   #transport: Transport | null = null;

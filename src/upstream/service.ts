@@ -2,9 +2,11 @@
 import type { EndpointConfig, ServiceConfig } from '../config/model.ts';
 import type { OutlierPolicy } from '../policies/outlier-detection.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
+import type { Draw, WeightedEndpoint } from './balancing/draw.ts';
+import { roundRobin } from './balancing/round-robin.ts';
+import { leastRequest } from './balancing/two-choices.ts';
 import { Endpoint, type MakeTransport, splitAddress, type TransportStats } from './endpoint.ts';
 import { NO_EVENTS, type UpstreamEvents } from './events.ts';
-import { type Draw, leastRequest, roundRobin, type WeightedEndpoint } from './load-balancing.ts';
 import { ServiceMemory } from './service-memory.ts';
 import { connectionOptions, readCredentials, type UpstreamCredentials } from './tls.ts';
 
