@@ -88,10 +88,7 @@ t.test('an endpoint that refuses is left after five failures, and the log says w
   const [port] = await named(t, 'a');
   const lines: string[] = [];
   const dead = await closedPort();
-  const logger = pino(
-    { level: 'info' },
-    { write: (line: string) => void lines.push(line) },
-  );
+  const logger = pino({ level: 'info' }, { write: (line: string) => void lines.push(line) });
   const selvedge = await createSelvedge({
     config: edgeTo([dead, port], { service: { loadBalancing: 'round-robin' } }),
     logger,
