@@ -3,6 +3,7 @@ import type { Backend, HeaderChanges, RouteConfig } from '../config/model.ts';
 import type { Dispatch } from '../dispatch.ts';
 import type { Policies } from '../plugin.ts';
 import type { Service } from '../upstream/service.ts';
+import type { RoutePolicies } from './policies.ts';
 import { type BackendSession, compileSession } from './session.ts';
 
 /** What the steps behind a chain need of it. */
@@ -23,6 +24,7 @@ export interface RouteTarget<Chain extends TargetChain = TargetChain> {
   readonly chain: Chain;
   /** Empty unless the route forwards. */
   readonly backends: readonly TargetBackend[];
+  readonly policies: RoutePolicies;
   /** For `sendTo` of plugins. */
   readonly services: ReadonlyMap<string, Service>;
 }

@@ -10,6 +10,7 @@ import type { Builtins, Role } from '../plugin.ts';
 import { buildChain, type Chain } from '../proxy/chain.ts';
 import { type LoadedPlugin, loadPlugins, referenceProblems } from '../proxy/load-plugin.ts';
 import type { ServiceDirectory } from '../proxy/own-request.ts';
+import { routePolicies } from '../proxy/policies.ts';
 import { compileBackends, type RouteTarget } from '../proxy/target.ts';
 import { effectiveChain } from '../routing/chain-list.ts';
 import { RouteTable } from '../routing/table.ts';
@@ -185,7 +186,9 @@ export async function compile(
       const compiled: RouteTarget<Chain>[] = [];
       for (const { route, plugins } of scope.routes) {
         const chain = await chains.get(spec, plugins, loaded);
-        compiled.push({ route, chain, backends: compileBackends(route, reachable), services: reachable });
+        const backends = compileBackends(route, reachable);
+        const policies = routePolicies(route, chain.policies);
+        compiled.push({ route, chain, backends, policies, services: reachable });
       }
       if (spec.role === 'gateway') for (const service of namedBy(compiled, scope.uses, loaded)) eager.add(service);
       const table = new RouteTable(compiled.map((value) => ({ route: value.route, value })));
