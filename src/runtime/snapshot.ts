@@ -10,7 +10,8 @@ import type { Builtins, Role } from '../plugin.ts';
 import { buildChain, type Chain } from '../proxy/chain.ts';
 import { type LoadedPlugin, loadPlugins, referenceProblems } from '../proxy/load-plugin.ts';
 import type { ServiceDirectory } from '../proxy/own-request.ts';
-import { compileBackends, type RouteTarget } from '../proxy/target.ts';
+import type { Rollout } from '../proxy/rollout.ts';
+import { activeRollout, compileBackends, type RouteTarget } from '../proxy/target.ts';
 import { effectiveChain } from '../routing/chain-list.ts';
 import { RouteTable } from '../routing/table.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
@@ -18,6 +19,7 @@ import { compileApps, compileServices, retireServices, type Service } from '../u
 import { http1Transport } from '../upstream/transport.ts';
 import { listenerScope } from './listener-scope.ts';
 import type { ListenerSpec } from './listener-spec.ts';
+import type { RolloutStore } from './rollouts.ts';
 import type { SharedStore } from './shared.ts';
 
 /** Which part of the config this process is. */
@@ -31,6 +33,7 @@ export interface CompileDeps {
   readonly logger: Logger;
   readonly registry: Registry;
   readonly shared: SharedStore;
+  readonly rollouts: RolloutStore;
   readonly wheel: TimerWheel;
   readonly roles: Roles;
   /** For plugins that send requests of their own: the services in force at that moment. */
@@ -70,6 +73,8 @@ export class Snapshot {
   readonly services: ReadonlyMap<string, Service>;
   /** As their own hops see them, by service name: the local applications. */
   readonly apps: ReadonlyMap<string, Service>;
+  /** By route. */
+  readonly rollouts: ReadonlyMap<string, Rollout>;
   readonly #targets: ReadonlyMap<string, readonly RouteTarget<Chain>[]>;
 
   constructor(parts: SnapshotParts) {
@@ -80,6 +85,7 @@ export class Snapshot {
     this.chains = parts.chains;
     this.services = parts.services;
     this.apps = parts.apps;
+    this.rollouts = parts.rollouts;
     this.#targets = parts.targets;
   }
 
@@ -127,6 +133,7 @@ interface SnapshotParts {
   readonly chains: ReadonlyMap<string, Chain>;
   readonly services: ReadonlyMap<string, Service>;
   readonly apps: ReadonlyMap<string, Service>;
+  readonly rollouts: ReadonlyMap<string, Rollout>;
   readonly targets: ReadonlyMap<string, readonly RouteTarget<Chain>[]>;
 }
 
@@ -158,13 +165,17 @@ export async function compile(
     );
     const plans = new Map<string, ListenerPlan>();
     const targets = new Map<string, readonly RouteTarget<Chain>[]>();
+    const rollouts = new Map<string, Rollout>();
     for (const scope of scopes) {
       const { spec } = scope;
       const reachable = spec.role === 'inbound' ? withLocal(services, apps, spec.owner) : services;
       const compiled: RouteTarget<Chain>[] = [];
       for (const { route, plugins } of scope.routes) {
         const chain = await chains.get(spec, plugins, loaded);
-        compiled.push({ route, chain, backends: compileBackends(route, reachable), services: reachable });
+        const backends = compileBackends(route, reachable);
+        const moving = deps.rollouts.of(route, rollouts);
+        const rollout = moving === null ? null : activeRollout(moving, backends);
+        compiled.push({ route, chain, backends, rollout, services: reachable });
       }
       const table = new RouteTable(compiled.map((value) => ({ route: value.route, value })));
       const fallback = await chains.get(spec, scope.defaults, loaded);
@@ -178,7 +189,7 @@ export async function compile(
       targets.set(spec.key, compiled);
     }
     const revision = (previous?.revision ?? 0) + 1;
-    const snapshot = new Snapshot({ revision, config, plans, chains: chains.used, services, apps, targets });
+    const snapshot = new Snapshot({ revision, config, plans, chains: chains.used, services, apps, rollouts, targets });
     return { snapshot, problems };
   } catch (error) {
     chains.discard();
