@@ -102,3 +102,12 @@ t.test('the likelihood ratio of two equal versions stays small whenever it is lo
   }
   t.ok(passed / runs < 0.01 + 3 * Math.sqrt(0.01 / runs), `${passed / runs} of them ever pass 100`);
 });
+
+t.test('as many failures are needed beside a v1 without any as docs/progressive-delivery.md says', async (t) => {
+  const needed = (share: number): number => {
+    let failures = 0;
+    while (likelihoodRatio(failures, failures, share) < 1_000) failures += 1;
+    return failures;
+  };
+  t.strictSame([0.05, 0.25, 0.5].map(needed), [4, 7, 13]);
+});
