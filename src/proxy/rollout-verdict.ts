@@ -5,7 +5,7 @@ import type { Figures } from './rollout-figures.ts';
 export interface Verdict {
   /**
    * `good`: within the limits. `few`: too few requests to say. `worse`: over a limit, and worse than the old version.
-   * `both`: over a limit, and so is the old version. `unsure`: over a limit, perhaps by chance.
+   * `both`: over a limit, and so is the old version, or nearly. `unsure`: over a limit, perhaps by chance.
    */
   readonly kind: 'good' | 'few' | 'worse' | 'both' | 'unsure';
   /** A sentence with the figures; empty when good. */
@@ -72,9 +72,10 @@ function judgeLatency(policy: RolloutPolicy, from: Figures, to: Figures, limit: 
   const says = latencies(policy, from, to, limit);
   if (isCompared(policy, from)) {
     const ratio = likelihoodRatio(to.slow, from.slow + to.slow, to.timed / (from.timed + to.timed));
-    if (ratio >= LIKELIER && (to.p99Ms ?? 0) > (from.p99Ms ?? 0) * P99_TOLERANCE)
-      return { kind: 'worse', reason: says };
+    const slower = (to.p99Ms ?? 0) > (from.p99Ms ?? 0) * P99_TOLERANCE;
+    if (ratio >= LIKELIER && slower) return { kind: 'worse', reason: says };
     if (from.slow > BEYOND_P99 * from.timed) return { kind: 'both', reason: `both versions are slow: ${says}` };
+    if (!slower) return { kind: 'both', reason: `${policy.to} is hardly slower than ${policy.from}: ${says}` };
   } else if (likelihoodRatio(to.slow, to.timed, BEYOND_P99) >= LIKELIER) return { kind: 'worse', reason: says };
   return { kind: 'unsure', reason: `this may be chance: ${says}` };
 }

@@ -120,6 +120,22 @@ t.test('goes back when v2 is slower than the limit and than v1', async (t) => {
   });
 });
 
+t.test('holds when v2 is over the limit that v1 only just keeps', async (t) => {
+  const { rollout, wheel, told, requests } = started({ steps: [0.5, 1] });
+  requests('from', 1_000, { ms: 490 });
+  requests('to', 1_000, { ms: 510 });
+  wheel.advance(STEP + 1_000);
+  t.match(rollout.status(), {
+    state: 'progressing',
+    reason: /^holds: v2 is hardly slower than v1: v2's p99 is 5\d\d ms/,
+  });
+  t.equal(told.at(-1)?.transition, 'held');
+  const far = started({ steps: [0.5, 1] });
+  far.requests('from', 1_000, { ms: 400 });
+  far.requests('to', 1_000, { ms: 510 });
+  t.equal(far.rollout.state, 'aborted');
+});
+
 t.test('a limit of null is not looked at', async (t) => {
   const abortOn = { errorRate: null, p99Ms: null, minRequests: 50 };
   const { rollout, wheel, requests } = started({ abortOn });
