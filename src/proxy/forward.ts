@@ -21,6 +21,7 @@ import { asUpstreamError } from './problem.ts';
 import { upstreamHeaders } from './request-headers.ts';
 import { requestKey } from './request-key.ts';
 import { copyResponseHeaders, passingTrailers } from './response-headers.ts';
+import { recordUpgrade } from './rollout-outcome.ts';
 import type { RouteTarget, TargetBackend } from './target.ts';
 import { atEndOfTurn, type TurnWork } from './turn.ts';
 import { openTunnel } from './upgrade.ts';
@@ -243,6 +244,7 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     const { exchange } = this;
     exchange.controller = null;
     this.#phase = 'over';
+    recordUpgrade(exchange, performance.now());
     openTunnel(
       exchange,
       this.reply,

@@ -11,7 +11,8 @@ import { buildChain, type Chain } from '../proxy/chain.ts';
 import { type LoadedPlugin, loadPlugins, referenceProblems } from '../proxy/load-plugin.ts';
 import type { ServiceDirectory } from '../proxy/own-request.ts';
 import { routePolicies } from '../proxy/policies.ts';
-import { compileBackends, type RouteTarget } from '../proxy/target.ts';
+import type { Rollout } from '../proxy/rollout.ts';
+import { activeRollout, compileBackends, type RouteTarget } from '../proxy/target.ts';
 import { effectiveChain } from '../routing/chain-list.ts';
 import { RouteTable } from '../routing/table.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
@@ -21,6 +22,7 @@ import type { Service } from '../upstream/service.ts';
 import { http1Transport } from '../upstream/transport.ts';
 import { listenerScope } from './listener-scope.ts';
 import type { ListenerSpec } from './listener-spec.ts';
+import type { RolloutStore } from './rollouts.ts';
 import type { SharedStore } from './shared.ts';
 
 /** Which part of the config this process is. */
@@ -34,6 +36,7 @@ export interface CompileDeps {
   readonly logger: Logger;
   readonly registry: Registry;
   readonly shared: SharedStore;
+  readonly rollouts: RolloutStore;
   readonly wheel: TimerWheel;
   readonly roles: Roles;
   /** For plugins that send requests of their own: the services in force at that moment. */
@@ -74,6 +77,8 @@ export class Snapshot {
   readonly services: ReadonlyMap<string, Service>;
   /** As their own hops see them, by service name: the local applications. */
   readonly apps: ReadonlyMap<string, Service>;
+  /** By route. */
+  readonly rollouts: ReadonlyMap<string, Rollout>;
   readonly #targets: ReadonlyMap<string, readonly RouteTarget<Chain>[]>;
   readonly #eager: ReadonlySet<Service>;
 
@@ -85,6 +90,7 @@ export class Snapshot {
     this.chains = parts.chains;
     this.services = parts.services;
     this.apps = parts.apps;
+    this.rollouts = parts.rollouts;
     this.#targets = parts.targets;
     this.#eager = parts.eager;
   }
@@ -146,6 +152,7 @@ interface SnapshotParts {
   readonly chains: ReadonlyMap<string, Chain>;
   readonly services: ReadonlyMap<string, Service>;
   readonly apps: ReadonlyMap<string, Service>;
+  readonly rollouts: ReadonlyMap<string, Rollout>;
   readonly targets: ReadonlyMap<string, readonly RouteTarget<Chain>[]>;
   /** Services that requests are certain to go to: they are checked from the start, others from their first request. */
   readonly eager: ReadonlySet<Service>;
@@ -180,6 +187,7 @@ export async function compile(
     const plans = new Map<string, ListenerPlan>();
     const targets = new Map<string, readonly RouteTarget<Chain>[]>();
     const eager = new Set<Service>(apps.values());
+    const rollouts = new Map<string, Rollout>();
     for (const scope of scopes) {
       const { spec } = scope;
       const reachable = spec.role === 'inbound' ? withLocal(services, apps, spec.owner) : services;
@@ -188,7 +196,9 @@ export async function compile(
         const chain = await chains.get(spec, plugins, loaded);
         const backends = compileBackends(route, reachable);
         const policies = routePolicies(route, chain.policies);
-        compiled.push({ route, chain, backends, policies, services: reachable });
+        const moving = deps.rollouts.of(route, rollouts);
+        const rollout = moving === null ? null : activeRollout(moving, backends);
+        compiled.push({ route, chain, backends, policies, rollout, services: reachable });
       }
       if (spec.role === 'gateway') for (const service of namedBy(compiled, scope.uses, loaded)) eager.add(service);
       const table = new RouteTable(compiled.map((value) => ({ route: value.route, value })));
@@ -203,7 +213,8 @@ export async function compile(
       targets.set(spec.key, compiled);
     }
     const revision = (previous?.revision ?? 0) + 1;
-    const snapshot = new Snapshot({ revision, config, plans, chains: chains.used, services, apps, targets, eager });
+    const parts = { revision, config, plans, chains: chains.used, services, apps, rollouts, targets, eager };
+    const snapshot = new Snapshot(parts);
     return { snapshot, problems };
   } catch (error) {
     chains.discard();
