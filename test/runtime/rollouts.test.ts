@@ -163,6 +163,8 @@ async function install(t: Test, versions: { v1: number; v2: number }) {
     },
     services: {
       app: {
+        // What v2 did is the rollout's to judge here.
+        outlierDetection: false,
         endpoints: [
           { address: `127.0.0.1:${versions.v1}`, labels: { version: 'v1' } },
           { address: `127.0.0.1:${versions.v2}`, labels: { version: 'v2' } },
