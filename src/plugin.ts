@@ -33,6 +33,10 @@ export type Role = 'gateway' | 'inbound' | 'outbound';
 export interface Peer {
   /** First URI SAN (SPIFFE id), else the subject's common name. */
   readonly id: string;
+  /** Of a SPIFFE id, else null: `shop.internal`. */
+  readonly trustDomain: string | null;
+  /** Of a SPIFFE id of a service of the mesh, else null: `orders` of `spiffe://shop.internal/service/orders`. */
+  readonly service: string | null;
   readonly subject: string;
   readonly fingerprint256: string;
   /** True when the chain verified against the configured CA. */

@@ -16,7 +16,7 @@ const layers: readonly (readonly string[])[] = [
   ['plugin'],
   ['config'],
   ['runtime/listener-spec'],
-  ['routing', 'upstream', 'gateway', 'internal'],
+  ['routing', 'upstream', 'gateway', 'internal', 'identity'],
   ['proxy'],
   ['runtime'],
   ['admin'],

@@ -17,6 +17,7 @@ export interface Config {
   readonly accessLog: AccessLog | null;
   readonly metrics: Metrics;
   readonly drain: Drain;
+  readonly mesh: Mesh;
   readonly gateways: readonly Gateway[];
   readonly services: readonly ServiceConfig[];
   /** In declaration order: files by name, then position. */
@@ -54,6 +55,35 @@ export interface Drain {
   /** Time that in-flight requests get after that. */
   readonly timeoutMs: number;
 }
+
+/** How hops and gateways know each other. */
+export interface Mesh {
+  /** Of SPIFFE ids: `shop.internal`. */
+  readonly trustDomain: string;
+  readonly mtls: MtlsMode;
+  /** Other trust domains whose peers are known; `ca` is the absolute path of a PEM file with their roots. */
+  readonly aliases: readonly { readonly trustDomain: string; readonly ca: string }[];
+  readonly identity: IdentityConfig;
+}
+
+/** `strict`: certificates both ways. `permissive`: plain requests are served too, and counted. `off`: plain HTTP. */
+export type MtlsMode = 'strict' | 'permissive' | 'off';
+
+/** Where certificates come from. Paths are absolute. */
+export type IdentityConfig =
+  /** A CA of this machine, made on first start. */
+  | { readonly kind: 'builtin'; readonly dir: string }
+  | { readonly kind: 'files'; readonly cert: string; readonly key: string; readonly ca: string }
+  /** `selvedge ca serve`. `dir` keeps certificates over a restart; `token` null: only renewal with those. */
+  | {
+      readonly kind: 'ca';
+      readonly url: string;
+      readonly token: string | null;
+      readonly trust: string;
+      readonly dir: string;
+    }
+  /** Path of the unix socket of the SPIFFE Workload API. */
+  | { readonly kind: 'spiffe'; readonly socket: string };
 
 /** Bounds of one listener. `Infinity` where a limit is off; a timeout of 0 is off. */
 export interface Limits {
@@ -125,6 +155,8 @@ export interface ServiceConfig {
   readonly subsets: Readonly<Record<string, Readonly<Record<string, string>>>>;
   readonly tls: UpstreamTls | null;
   readonly internal: Hop | null;
+  /** Between its hop and its callers: as the service says, else as the mesh does. */
+  readonly mtls: MtlsMode;
   /** The inbound chain at the hop. */
   readonly plugins: readonly PluginUse[];
   readonly loadBalancing: LoadBalancing;

@@ -36,6 +36,7 @@ export function resolveService(name: string, service: Cursor<CompleteService>, c
     endpoints,
     subsets: subsets.value,
     tls: tls === null || tls.value === false ? null : resolveTls(tls as Cursor<TlsInput>, clock),
+    mtls: 'off',
     internal: hop === null ? null : resolveHop(name, hop, service.at('endpoints').items(), endpoints),
     plugins: pluginUses(service.at('plugins').items()),
     loadBalancing: resolveLoadBalancing(service.at('loadBalancing').filled()),

@@ -1,4 +1,5 @@
 // From the complete config to the one that everything after reads: units parsed, names in one form, files absolute, frozen.
+import { resolve as resolvePath } from 'node:path';
 import type { Clock } from './certificates.ts';
 import type { CompleteConfig } from './complete.ts';
 import type { Cursor } from './cursor.ts';
@@ -22,6 +23,12 @@ export function resolveConfig(config: Cursor<CompleteConfig>, clock: Clock): Con
     drain: {
       graceMs: milliseconds(drain.at('grace').filled()),
       timeoutMs: milliseconds(drain.at('timeout').filled()),
+    },
+    mesh: {
+      trustDomain: 'mesh.internal',
+      mtls: 'off',
+      aliases: [],
+      identity: { kind: 'builtin', dir: resolvePath('.selvedge/identity') },
     },
     gateways: config
       .at('gateways')

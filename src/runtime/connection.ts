@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { plainAddress } from '../http/address.ts';
 import type { Authority } from '../http/authority.ts';
+import { parseSpiffeId } from '../identity/spiffe-id.ts';
 import type { Peer } from '../plugin.ts';
 import { type Certificates, covers, type ServedCertificate } from './certificates.ts';
 import type { Connection, ListenerSpec } from './listener-spec.ts';
@@ -96,8 +97,12 @@ function peerOf(socket: TLSSocket): Peer | null {
   const certificate = socket.getPeerX509Certificate();
   if (certificate === undefined) return null;
   const uri = subjectNames(certificate).find(({ type }) => type === 'URI');
+  const spiffe = parseSpiffeId(uri?.value ?? '');
+  const service = spiffe?.path.startsWith('service/') ? spiffe.path.slice('service/'.length) : null;
   return {
     id: uri?.value ?? commonName(certificate) ?? certificate.subject,
+    trustDomain: spiffe?.trustDomain ?? null,
+    service,
     subject: certificate.subject,
     fingerprint256: certificate.fingerprint256,
     verified: true,

@@ -49,6 +49,7 @@ export function serviceConfig(
     endpoints: endpoints.map((endpoint) => (typeof endpoint === 'string' ? endpointConfig(endpoint) : endpoint)),
     subsets: {},
     tls: null,
+    mtls: 'off',
     internal: null,
     plugins: [],
     loadBalancing: { algorithm: 'round-robin', by: null },
