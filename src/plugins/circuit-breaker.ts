@@ -1,32 +1,20 @@
 // Stands outside the retries: asks a service nothing for a while when too much of what it was asked failed, and never too much at once.
-import type { Duplex } from 'node:stream';
 import {
   Counter,
   calledService,
-  type DispatchController,
-  type DispatchHandler,
   definePlugin,
   Gauge,
   parseDurationMs,
   parseShare,
-  type ResponseHeaders,
   SelvedgeError,
-  TRANSPORT_CODES,
   Type,
   UNIT_PATTERNS,
 } from '../plugin.ts';
-import { Breaker, type BreakerSettings, type Outcome, Pass, type Refusal } from './breaker.ts';
+import { Breaker, type BreakerSettings, Pass, type Refusal } from './breaker.ts';
+import { Judging } from './breaker-handler.ts';
 
 const OPEN = 'selvedge_circuit_open';
 const REJECTED = 'selvedge_circuit_rejected_total';
-
-/** The service did not answer. Limits of our own, the caller's deadline and a client that leaves say nothing about it. */
-const FAILURES: ReadonlySet<unknown> = new Set([
-  ...Object.values(TRANSPORT_CODES).filter((code) => code !== TRANSPORT_CODES.poolFull),
-  'SLV_UPSTREAM_TIMEOUT',
-  'SLV_TRY_TIMEOUT',
-  'SLV_NO_ENDPOINT',
-]);
 
 const duration = (fallback: string, description: string) =>
   Type.String({
@@ -167,55 +155,4 @@ function refusal(service: string, { reason, retryAfterMs }: Refusal): SelvedgeEr
     return new SelvedgeError('SLV_REQUEST_LIMIT', `service "${service}": circuit breaker: ${reason}`);
   const retryAfter = Math.max(1, Math.ceil(retryAfterMs / 1_000));
   return new SelvedgeError('SLV_CIRCUIT_OPEN', `service "${service}": the circuit is open`, { retryAfter });
-}
-
-/** The response head decides; what breaks after it is judged by those who look at single endpoints. */
-class Judging implements DispatchHandler {
-  readonly #handler: DispatchHandler;
-  readonly #pass: Pass;
-
-  constructor(handler: DispatchHandler, pass: Pass) {
-    this.#handler = handler;
-    this.#pass = pass;
-  }
-
-  onRequestStart(controller: DispatchController, context: unknown): void {
-    this.#handler.onRequestStart?.(controller, context);
-  }
-
-  onRequestUpgrade(
-    controller: DispatchController,
-    status: number,
-    headers: ResponseHeaders,
-    socket: Duplex,
-    head?: Buffer,
-  ): void {
-    this.#pass.judge('success');
-    socket.once('close', () => this.#pass.leave());
-    this.#handler.onRequestUpgrade?.(controller, status, headers, socket, head);
-  }
-
-  onResponseStart(controller: DispatchController, status: number, headers: ResponseHeaders, message?: string): void {
-    if (status >= 200) this.#pass.judge(status >= 500 ? 'failure' : 'success');
-    this.#handler.onResponseStart?.(controller, status, headers, message);
-  }
-
-  onResponseData(controller: DispatchController, chunk: Buffer): void {
-    this.#handler.onResponseData?.(controller, chunk);
-  }
-
-  onResponseEnd(controller: DispatchController, trailers: ResponseHeaders): void {
-    this.#pass.leave();
-    this.#handler.onResponseEnd?.(controller, trailers);
-  }
-
-  onResponseError(controller: DispatchController | null, error: Error): void {
-    this.#pass.judge(outcomeOf(error));
-    this.#pass.leave();
-    this.#handler.onResponseError?.(controller, error);
-  }
-}
-
-function outcomeOf(error: Error): Outcome {
-  return FAILURES.has((error as { code?: unknown }).code) ? 'failure' : 'neither';
 }
