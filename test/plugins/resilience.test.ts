@@ -123,7 +123,7 @@ t.test('fault', async (t) => {
       [{}, /does nothing/],
       [{ delay: { time: '0s' } }, /delay\.time: must be longer than 0/],
       [{ abort: { status: 200 } }, /abort\.status/],
-      [{ abort: { status: 500, share: '101%' } }, /abort\.share: "101%" is more than 100%/],
+      [{ abort: { status: 500, share: '101%' } }, /abort\.share: "101%" is not a share/],
     ]);
   });
 
