@@ -103,7 +103,7 @@ async function load(
     { ...merged.tree.source, keyPlace: merged.tree.source.place },
     findings,
   );
-  const config = resolveComplete(cursor, options.clock ?? Date);
+  const config = resolveComplete(cursor, options.cwd ?? process.cwd(), options.clock ?? Date);
   const partial = source.incomplete || merged.incomplete;
   checkSemantics(cursor, config, { names, incomplete: partial, roles: options.roles ?? null });
   problems.push(...unheard(findings.problems, problems));

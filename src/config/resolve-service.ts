@@ -5,7 +5,7 @@ import { type Clock, checkAuthorities, checkPair } from './certificates.ts';
 import type { CompleteService } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import { listenHost } from './listen-host.ts';
-import type { EndpointConfig, Hop, ServiceConfig, UpstreamTls } from './model.ts';
+import type { EndpointConfig, Hop, MtlsMode, ServiceConfig, UpstreamTls } from './model.ts';
 import { pluginUses } from './plugin-uses.ts';
 import {
   resolveConcurrency,
@@ -17,7 +17,12 @@ import {
 import { resolveHealthCheck, resolveOutlierDetection } from './resolve-health.ts';
 import { milliseconds } from './units.ts';
 
-export function resolveService(name: string, service: Cursor<CompleteService>, clock: Clock): ServiceConfig {
+export function resolveService(
+  name: string,
+  service: Cursor<CompleteService>,
+  meshMtls: MtlsMode,
+  clock: Clock,
+): ServiceConfig {
   const endpoints = resolveEndpoints(service);
   const tls = service.at('tls').given();
   const hop = service.at('internal').given();
@@ -36,7 +41,7 @@ export function resolveService(name: string, service: Cursor<CompleteService>, c
     endpoints,
     subsets: subsets.value,
     tls: tls === null || tls.value === false ? null : resolveTls(tls as Cursor<TlsInput>, clock),
-    mtls: 'off',
+    mtls: service.value.mtls ?? meshMtls,
     internal: hop === null ? null : resolveHop(name, hop, service.at('endpoints').items(), endpoints),
     plugins: pluginUses(service.at('plugins').items()),
     loadBalancing: resolveLoadBalancing(service.at('loadBalancing').filled()),

@@ -1,20 +1,21 @@
 // From the complete config to the one that everything after reads: units parsed, names in one form, files absolute, frozen.
-import { resolve as resolvePath } from 'node:path';
 import type { Clock } from './certificates.ts';
 import type { CompleteConfig } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import { listenHost } from './listen-host.ts';
 import type { AccessLog, Config, Metrics } from './model.ts';
 import { resolveGateway } from './resolve-gateway.ts';
+import { resolveMesh } from './resolve-mesh.ts';
 import { resolveRoute } from './resolve-route.ts';
 import { resolveService } from './resolve-service.ts';
 import { DEFAULT_BUCKETS } from './schema.ts';
 import { fraction, milliseconds } from './units.ts';
 
 /** Problems go to the cursor's findings; the result is for use only when none of them is an error. */
-export function resolveConfig(config: Cursor<CompleteConfig>, clock: Clock): Config {
+export function resolveConfig(config: Cursor<CompleteConfig>, cwd: string, clock: Clock): Config {
   const telemetry = config.at('telemetry').filled();
   const drain = config.at('drain').filled();
+  const mesh = resolveMesh(config.at('mesh').filled(), cwd, clock);
   return freeze<Config>({
     version: 1,
     admin: resolveAdmin(config.at('admin').filled()),
@@ -24,12 +25,7 @@ export function resolveConfig(config: Cursor<CompleteConfig>, clock: Clock): Con
       graceMs: milliseconds(drain.at('grace').filled()),
       timeoutMs: milliseconds(drain.at('timeout').filled()),
     },
-    mesh: {
-      trustDomain: 'mesh.internal',
-      mtls: 'off',
-      aliases: [],
-      identity: { kind: 'builtin', dir: resolvePath('.selvedge/identity') },
-    },
+    mesh,
     gateways: config
       .at('gateways')
       .filled()
@@ -39,7 +35,7 @@ export function resolveConfig(config: Cursor<CompleteConfig>, clock: Clock): Con
       .at('services')
       .filled()
       .entries()
-      .map(([name, service]) => resolveService(name, service, clock)),
+      .map(([name, service]) => resolveService(name, service, mesh.mtls, clock)),
     routes: config
       .at('routes')
       .filled()

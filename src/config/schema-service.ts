@@ -24,6 +24,7 @@ import {
   retryBudget,
   slowStart,
 } from './schema-balancing.ts';
+import { mtls } from './schema-mesh.ts';
 
 const hostPort = (description: string, example: string) => text(description, { example, expected: HOST_PORT_EXPECTED });
 
@@ -154,6 +155,9 @@ const service = object(
         description: 'TLS to endpoints that are dialled directly. Not given: plain.',
         examples: [true],
       }),
+    ),
+    mtls: Type.Optional(
+      mtls('As `mesh.mtls`, between the hop of this service and its callers; not given: as the mesh says.'),
     ),
     internal: Type.Optional(internal),
     plugins: Type.Optional(plugins('The inbound chain at the hop of this service.')),

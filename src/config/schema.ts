@@ -2,6 +2,7 @@
 import * as Type from 'typebox/type';
 import { choice, duration, integer, list, named, object, port, share, text } from '../schema-parts.ts';
 import { gateways } from './schema-gateway.ts';
+import { mesh } from './schema-mesh.ts';
 import { routes } from './schema-route.ts';
 import { services } from './schema-service.ts';
 
@@ -96,19 +97,7 @@ const metrics = object(
 export const ConfigSchema = Type.Object(
   {
     version: Type.Literal(1, { description: 'Version of this format.', examples: [1] }),
-    mesh: Type.Optional(
-      object(
-        {
-          mtls: Type.Optional(
-            choice(['off'], 'Encryption and identity between hops. `off`: plain HTTP between them.', {
-              example: 'off',
-            }),
-          ),
-        },
-        'What holds between hops. A config with hops must say `mtls`.',
-        { example: { mtls: 'off' } },
-      ),
-    ),
+    mesh: Type.Optional(mesh),
     admin: Type.Optional(admin),
     telemetry: Type.Optional(
       object({ accessLog: Type.Optional(accessLog), metrics: Type.Optional(metrics) }, 'What is recorded.', {

@@ -35,12 +35,6 @@ function checkRoles(written: Cursor<CompleteConfig>, { names, incomplete }: Sema
     .filled()
     .entries()
     .flatMap(([, service]) => service.at('internal').given() ?? []);
-  if (hops.length > 0 && written.value.mesh?.mtls === undefined) {
-    const mesh = written.at('mesh').given();
-    const message = 'a config with hops must say "mtls: off": this version does not encrypt what goes between hops';
-    if (mesh === null) hops[0].errorAt('mesh.mtls', message);
-    else mesh.errorAt('mesh.mtls', message);
-  }
   if (incomplete || names.gateways.size > 0) return;
   if (hops.length === 0)
     written.errorAt('gateways', 'nothing to run: define a gateway here, or a hop by "internal" of a service');

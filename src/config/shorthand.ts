@@ -4,6 +4,7 @@ import type { Json, Origins } from './origins.ts';
 /** Mutates `config`, which has been validated. Values that are written out keep the place of the short form. */
 export function expandShorthand(config: Json, origins: Origins): void {
   if (config.admin === false) config.admin = origins.expand({ port: false }, origins.child(config, 'admin'));
+  expandAliases(config.mesh as Json | undefined, origins);
   for (const gateway of mapsIn(config.gateways)) expandPlugins(gateway, origins);
   for (const service of mapsIn(config.services)) {
     expandEach(service.endpoints, origins, (address) => ({ address }));
@@ -25,6 +26,13 @@ export function expandShorthand(config: Json, origins: Origins): void {
       for (const kind of ['headers', 'query', 'cookies']) expandEach(match[kind], origins, (exact) => ({ exact }));
     }
   }
+}
+
+/** A list of maps of one trust domain each is the map of them all. */
+function expandAliases(mesh: Json | undefined, origins: Origins): void {
+  const list = mesh?.trustDomainAliases;
+  if (mesh === undefined || !Array.isArray(list)) return;
+  mesh.trustDomainAliases = origins.expand(Object.assign({}, ...list), origins.child(mesh, 'trustDomainAliases'));
 }
 
 function mapsIn(container: unknown): Json[] {

@@ -19,8 +19,6 @@ const keys = (prefix: string, names: string): Unsupported[] =>
 
 const UNSUPPORTED: readonly Unsupported[] = [
   ...keys('', 'redis etcd authorization egress'),
-  ...keys('mesh', 'trustDomain trustDomainAliases identity'),
-  { path: 'mesh.mtls', values: oneOf('strict', 'permissive') },
   ...keys('telemetry', 'tracing'),
   ...keys('telemetry.metrics', 'exemplars'),
   {
@@ -34,7 +32,7 @@ const UNSUPPORTED: readonly Unsupported[] = [
   { path: 'gateways.*.listeners.*.protocol' },
   ...keys('gateways.*.listeners.*.limits', 'http2'),
   ...keys('gateways.*.listeners.*.tls.certificates.*', 'acme'),
-  ...keys('services.*', 'mtls discover authorization locked'),
+  ...keys('services.*', 'discover authorization locked'),
   { path: 'services.*.protocol', values: oneOf('h2', 'grpc', 'tcp', 'auto') },
   ...keys('routes.*', 'priority locked'),
   ...keys('routes.*.match.*', 'from'),

@@ -7,6 +7,7 @@ import type { Registry } from 'prom-client';
 import type { Dispatch, DispatchHandler, Interceptor } from '../dispatch.ts';
 import { SelvedgeError } from '../errors.ts';
 import type { ChainInfo, Exchange, OwnRequest, Policies, Shared } from '../plugin.ts';
+import type { Caller } from '../upstream/caller.ts';
 import { buildStack } from '../upstream/stack.ts';
 import { attributeHooks, exchangeOf } from './attribution.ts';
 import { ChainLog } from './chain-log.ts';
@@ -29,6 +30,8 @@ export interface ChainDeps {
   readonly registry: Registry;
   readonly shared: Shared;
   readonly services: ServiceDirectory;
+  /** Who this process is to hops, for whoever enters this chain. */
+  readonly caller: Caller | null;
 }
 
 export class Chain implements TargetChain {
@@ -111,7 +114,7 @@ export async function buildChain(spec: ChainSpec, deps: ChainDeps, onClose: () =
       interceptors.policies = { ...interceptors.policies, ...policies };
     },
     send(service: string, subset: string | null, request: OwnRequest, handler: DispatchHandler): void {
-      sendOwn(deps.services, spec.info.role, service, subset, request, handler);
+      sendOwn(deps.services, { role: spec.info.role, caller: deps.caller }, service, subset, request, handler);
     },
   });
   app.decorate('shared', deps.shared);

@@ -9,6 +9,7 @@ import type { OutlierPolicy } from '../policies/outlier-detection.ts';
 import type { RetryPolicy } from '../policies/retry.ts';
 import { redirectLocation, rewritePath } from '../routing/rewrite.ts';
 import type { Call } from '../upstream/call.ts';
+import type { Caller } from '../upstream/caller.ts';
 import type { Endpoint } from '../upstream/endpoint.ts';
 import type { Service } from '../upstream/service.ts';
 import { BodyWatch } from './body-watch.ts';
@@ -67,6 +68,7 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
   readonly deadlineAt: number;
   readonly preferred: string | null;
   readonly internal: boolean;
+  readonly caller: Caller | null;
   readonly retry: RetryPolicy;
   readonly hedge: HedgePolicy | null;
   readonly outlierDetection: OutlierPolicy | null;
@@ -114,6 +116,7 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     this.deadlineAt = exchange.deadlineAt;
     this.preferred = exchange.preferredEndpoint;
     this.internal = exchange.role !== 'gateway';
+    this.caller = target.caller;
     const { retry, hedge, outlierDetection, retriesHere } = requestPolicies(target.policies, exchange.policies);
     this.retry = retry;
     this.hedge = hedge;

@@ -4,6 +4,7 @@ import { SelvedgeError } from '../errors.ts';
 import type { OwnRequest, Role } from '../plugin.ts';
 import { NO_RETRY } from '../policies/retry.ts';
 import type { Call } from '../upstream/call.ts';
+import type { Caller } from '../upstream/caller.ts';
 import type { Service } from '../upstream/service.ts';
 import { buildStack } from '../upstream/stack.ts';
 
@@ -17,7 +18,7 @@ const IDLE_MS = 60_000;
 
 export function sendOwn(
   services: ServiceDirectory,
-  role: Role,
+  from: { readonly role: Role; readonly caller: Caller | null },
   name: string,
   subset: string | null,
   request: OwnRequest,
@@ -45,7 +46,8 @@ export function sendOwn(
     attempts: [],
     preferred: null,
     tried: [],
-    internal: role !== 'gateway',
+    internal: from.role !== 'gateway',
+    caller: from.caller,
     onEndpoint() {},
   };
   const options = {

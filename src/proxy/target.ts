@@ -2,6 +2,7 @@
 import type { Backend, HeaderChanges, RouteConfig } from '../config/model.ts';
 import type { Dispatch } from '../dispatch.ts';
 import type { Policies } from '../plugin.ts';
+import type { Caller } from '../upstream/caller.ts';
 import type { Service } from '../upstream/service.ts';
 import type { RoutePolicies } from './policies.ts';
 import type { Rollout } from './rollout.ts';
@@ -26,6 +27,8 @@ export interface RouteTarget<Chain extends TargetChain = TargetChain> {
   /** Empty unless the route forwards. */
   readonly backends: readonly TargetBackend[];
   readonly policies: RoutePolicies;
+  /** Who this process is to hops; null where they speak plain HTTP. */
+  readonly caller: Caller | null;
   /** Null: the weights of the backends stay as they are written. */
   readonly rollout: ActiveRollout | null;
   /** For `sendTo` of plugins. */

@@ -4,6 +4,7 @@ import type { Attempt } from '../plugin.ts';
 import type { HedgePolicy } from '../policies/hedge.ts';
 import type { OutlierPolicy } from '../policies/outlier-detection.ts';
 import type { RetryPolicy } from '../policies/retry.ts';
+import type { Caller } from './caller.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { Service } from './service.ts';
 
@@ -38,6 +39,8 @@ export interface Call {
   readonly preferred: string | null;
   /** Endpoints tried so far, the current one last; pushed by the balance policy. */
   readonly tried: Endpoint[];
+  /** Who this process is to hops; null where they speak plain HTTP. */
+  readonly caller: Caller | null;
   /** True: the receiver belongs to the mesh (a hop, or the local app), so x-selvedge-* headers go along. */
   readonly internal: boolean;
   /** Told when an endpoint is chosen, once a try. */

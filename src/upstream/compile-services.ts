@@ -52,17 +52,19 @@ function compile(
   const fingerprint = JSON.stringify([settings, drawn, credentials?.digest]);
   if (previous !== null && previous.fingerprint === fingerprint) return previous;
   const memory = previous?.memory ?? new ServiceMemory(deps.wheel);
+  const mode = config.mtls;
   const { max, pending, connectTimeoutMs, idleTimeoutMs } = config.connections;
   const known = new Map(previous?.endpoints.map((endpoint) => [endpoint.key, endpoint]));
   const members = endpoints.map(({ address, hop, weight, zone, priority, labels }): ServiceMember => {
     // A hop is dialled without the service's own TLS, which is for endpoints outside the mesh.
     const own = hop === null ? credentials : null;
-    const key = JSON.stringify([address, hop, own?.digest, max, pending, connectTimeoutMs, idleTimeoutMs]);
+    const mesh = hop === null || mode === 'off' ? null : { expects: deps.idOf(config.name), mode };
+    const key = JSON.stringify([address, hop, mesh, own?.digest, max, pending, connectTimeoutMs, idleTimeoutMs]);
     let endpoint = known.get(key);
     if (endpoint === undefined) {
       const tls = own === null ? null : connectionOptions(own, splitAddress(address).host);
       endpoint = new Endpoint(
-        { address, hop, tls, connections: config.connections, key, owner: memory },
+        { address, hop, tls, mesh, connections: config.connections, key, owner: memory },
         deps.makeTransport,
       );
       known.set(key, endpoint);

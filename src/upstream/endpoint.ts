@@ -2,6 +2,8 @@
 import type { ConnectionOptions } from 'node:tls';
 import type { Connections } from '../config/model.ts';
 import type { Dispatch, DispatchHandler, DispatchOptions } from '../dispatch.ts';
+import type { Caller, MeshDial } from './caller.ts';
+import { sumOf } from './either-transport.ts';
 import { PeakEwma } from './balancing/peak-ewma.ts';
 import { EndpointHealth, type HealthOwner } from './endpoint-health.ts';
 
@@ -27,7 +29,8 @@ export interface Transport {
   readonly stats: TransportStats;
 }
 
-export type MakeTransport = (endpoint: Endpoint) => Transport;
+/** Who calls is null for endpoints that are not in the mesh, or where its hops speak plain HTTP. */
+export type MakeTransport = (endpoint: Endpoint, caller: Caller | null) => Transport;
 
 export interface EndpointSpec {
   /** `host:port` of the application. */
@@ -36,6 +39,8 @@ export interface EndpointSpec {
   readonly hop: string | null;
   /** Null: plain. */
   readonly tls: ConnectionOptions | null;
+  /** Null: not a hop, or one that speaks plain HTTP. */
+  readonly mesh: MeshDial | null;
   readonly connections: Connections;
   /** Equal keys mean the same endpoint across reloads. */
   readonly key: string;
@@ -66,6 +71,7 @@ export class Endpoint {
   readonly port: number;
   readonly origin: string;
   readonly tls: ConnectionOptions | null;
+  readonly mesh: MeshDial | null;
   readonly connections: Connections;
   readonly key: string;
   readonly health: EndpointHealth;
@@ -75,8 +81,8 @@ export class Endpoint {
   /** What finds out whether it is fit, by what started it: active checks, or a wait for it to accept connections. */
   readonly #watches = new Map<string, { readonly as: string; readonly watch: Watch }>();
   readonly #makeTransport: MakeTransport;
-  /** Made with the first request. */
-  #transport: Transport | null = null;
+  /** By SPIFFE id of the caller, '' without one; each made with its first request. Bounded by the roles of this process. */
+  readonly #transports = new Map<string, Transport>();
   #retired = false;
 
   constructor(spec: EndpointSpec, makeTransport: MakeTransport) {
@@ -86,8 +92,9 @@ export class Endpoint {
     const { host, port } = splitAddress(this.dial);
     this.host = host;
     this.port = port;
-    this.origin = `${spec.tls === null ? 'http' : 'https'}://${this.dial}`;
+    this.origin = `${spec.tls === null && spec.mesh === null ? 'http' : 'https'}://${this.dial}`;
     this.tls = spec.tls;
+    this.mesh = spec.mesh;
     this.connections = spec.connections;
     this.key = spec.key;
     this.health = new EndpointHealth(spec.owner);
@@ -95,12 +102,21 @@ export class Endpoint {
   }
 
   get stats(): TransportStats {
-    return this.#transport?.stats ?? NO_CONNECTIONS;
+    const { size } = this.#transports;
+    if (size === 0) return NO_CONNECTIONS;
+    const all = [...this.#transports.values()].map(({ stats }) => stats);
+    return size === 1 ? all[0] : sumOf(all);
   }
 
-  dispatch(options: DispatchOptions, handler: DispatchHandler): boolean {
-    this.#transport ??= this.#makeTransport(this);
-    return this.#transport.dispatch(options, handler);
+  /** @param caller who this process is to the hop; null where nobody asks */
+  dispatch(options: DispatchOptions, handler: DispatchHandler, caller: Caller | null): boolean {
+    const id = this.mesh === null || caller === null ? '' : caller.id;
+    let transport = this.#transports.get(id);
+    if (transport === undefined) {
+      transport = this.#makeTransport(this, caller);
+      this.#transports.set(id, transport);
+    }
+    return transport.dispatch(options, handler);
   }
 
   /**
@@ -144,9 +160,9 @@ export class Endpoint {
 
   destroy(reason?: Error): void {
     this.#unwatch();
-    const transport = this.#transport;
-    this.#transport = null;
-    transport?.destroy(reason);
+    const transports = [...this.#transports.values()];
+    this.#transports.clear();
+    for (const transport of transports) transport.destroy(reason);
   }
 
   #unwatch(): void {
@@ -154,14 +170,17 @@ export class Endpoint {
   }
 
   async #closeTransport(): Promise<void> {
-    const transport = this.#transport;
-    if (transport === null) return;
-    this.#transport = null;
-    try {
-      await transport.close();
-    } catch (error) {
-      transport.destroy(error instanceof Error ? error : undefined);
-    }
+    const transports = [...this.#transports.values()];
+    this.#transports.clear();
+    await Promise.all(transports.map(closeOrDestroy));
+  }
+}
+
+async function closeOrDestroy(transport: Transport): Promise<void> {
+  try {
+    await transport.close();
+  } catch (error) {
+    transport.destroy(error instanceof Error ? error : undefined);
   }
 }
 

@@ -22,6 +22,7 @@ export class SecondCall implements Call {
   readonly attempts: Call['attempts'];
   readonly tried: Endpoint[];
   readonly internal: boolean;
+  readonly caller: Call['caller'];
   readonly grpcTimeout: boolean;
   /** Long over: where no endpoint is up, the first try waits for both. */
   waitUntil = 1;
@@ -39,6 +40,7 @@ export class SecondCall implements Call {
     this.attempts = first.attempts;
     this.tried = [...first.tried];
     this.internal = first.internal;
+    this.caller = first.caller;
     this.grpcTimeout = first.grpcTimeout;
   }
 

@@ -2,6 +2,7 @@
 import type { Connections, HashKey, ServiceConfig } from '../config/model.ts';
 import type { OutlierPolicy } from '../policies/outlier-detection.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
+import type { Caller } from './caller.ts';
 import type { LevelMember } from './balancing/levels.ts';
 import type { Endpoint, MakeTransport, TransportStats } from './endpoint.ts';
 import type { HealthDescription } from './endpoint-health.ts';
@@ -18,6 +19,10 @@ export interface ServiceDeps {
   readonly random?: () => number;
   /** Default: nobody is told. */
   readonly events?: UpstreamEvents;
+  /** SPIFFE id of a service. */
+  readonly idOf: (service: string) => string;
+  /** Who asks hops whether they are well; default nobody: plain. */
+  readonly checker?: Caller | null;
 }
 
 /** What the admin API shows. */
@@ -166,9 +171,9 @@ export class Service {
   }
 
   #checkDeps(endpoint: Endpoint): HealthCheckDeps {
-    const { wheel, makeTransport } = this.#deps;
+    const { wheel, makeTransport, checker = null } = this.#deps;
     const headers = this.sharesHop(endpoint) ? ['x-selvedge-endpoint', endpoint.address] : [];
-    return { wheel, makeTransport, random: this.random, headers };
+    return { wheel, makeTransport, caller: checker, random: this.random, headers };
   }
 
   /** Its endpoints have been checked actively once, where they are. */

@@ -35,6 +35,6 @@ export function buildStack({ perRequest, perAttempt }: ChainInterceptors): Dispa
 
 /** Hands over to the connections of the endpoint that balance chose. */
 const transport: Dispatch = (options, handler) => {
-  const { tried } = options.call as Call;
-  return (tried[tried.length - 1] as Endpoint).dispatch(options, handler);
+  const { tried, caller } = options.call as Call;
+  return (tried[tried.length - 1] as Endpoint).dispatch(options, handler, caller);
 };

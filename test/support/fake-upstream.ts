@@ -226,6 +226,7 @@ export function makeCall(service: Service, rest: Partial<Call> = {}): Call & { r
     preferred: null,
     tried: [],
     internal: false,
+    caller: null,
     onEndpoint: (endpoint) => chosen.push(endpoint.address),
     chosen,
     ...rest,
@@ -258,10 +259,11 @@ export interface FakeUpstream {
     readonly wheel: TimerWheel;
     readonly makeTransport: FakeNetwork['makeTransport'];
     readonly random: () => number;
+    readonly idOf: (service: string) => string;
   };
 }
 
 export function fakeUpstream(wheel: TimerWheel, seed = 1): FakeUpstream {
   const network = new FakeNetwork();
-  return { network, deps: { wheel, makeTransport: network.makeTransport, random: seededRandom(seed) } };
+  return { network, deps: { wheel, makeTransport: network.makeTransport, random: seededRandom(seed), idOf: (name) => `spiffe://mesh.internal/service/${name}` } };
 }

@@ -49,7 +49,7 @@ function setUp(t: Teardown, options: Options = {}) {
   const host = address.slice(0, address.lastIndexOf(':'));
   const connectionTls = tls === null ? null : connectionOptions(readCredentials(tls), host);
   const endpoint = new Endpoint(
-    { address, hop, tls: connectionTls, connections, key: address, owner: NOBODY },
+    { address, hop, tls: connectionTls, mesh: null, connections, key: address, owner: NOBODY },
     makeTransport,
   );
   const reports: string[] = [];
@@ -263,7 +263,7 @@ t.test('scheduling', async (t) => {
     network.answer = (exchange) => exchange.fail(transportError('SLV_UPSTREAM_UNREACHABLE'));
     const { makeTransport } = network;
     const endpoint = new Endpoint(
-      { address: 'a:1', hop: null, tls: null, connections, key: '', owner: NOBODY },
+      { address: 'a:1', hop: null, tls: null, mesh: null, connections, key: '', owner: NOBODY },
       makeTransport,
     );
     let handle: HealthCheck | null = null;
@@ -309,7 +309,7 @@ t.test('scheduling', async (t) => {
     const network = new FakeNetwork();
     const { makeTransport } = network;
     const endpoint = new Endpoint(
-      { address: 'a:1', hop: null, tls: null, connections, key: '', owner: NOBODY },
+      { address: 'a:1', hop: null, tls: null, mesh: null, connections, key: '', owner: NOBODY },
       makeTransport,
     );
     const check = startHealthCheck(endpoint, POLICY, { wheel, random: () => 0.5, makeTransport }, () => check.stop());

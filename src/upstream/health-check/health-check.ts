@@ -1,6 +1,7 @@
 // Beside all requests: asks one endpoint at intervals whether it is well, and tells when the answer changes.
 import type { HealthCheckPolicy } from '../../config/model.ts';
 import { type TimerWheel, WheelEntry } from '../../timer-wheel.ts';
+import type { Caller } from '../caller.ts';
 import type { Endpoint, MakeTransport } from '../endpoint.ts';
 import { grpcProbe } from './grpc-probe.ts';
 import { httpProbe } from './http-probe.ts';
@@ -12,6 +13,8 @@ export interface HealthCheckDeps {
   /** In [0, 1). */
   readonly random: () => number;
   readonly makeTransport: MakeTransport;
+  /** Who asks; null where nobody wants to know. */
+  readonly caller?: Caller | null;
   /** Name, value, name, value …: what the hop in front of the endpoint has to know (`x-selvedge-endpoint`). Default: nothing. */
   readonly headers?: readonly string[];
 }
@@ -59,12 +62,12 @@ export function startHealthCheck(
 function makeProbe(
   endpoint: Endpoint,
   policy: HealthCheckPolicy,
-  { makeTransport, headers = [] }: HealthCheckDeps,
+  { makeTransport, caller = null, headers = [] }: HealthCheckDeps,
 ): Probe {
   const { probe } = policy;
   switch (probe.kind) {
     case 'http':
-      return httpProbe(endpoint, probe, makeTransport, headers);
+      return httpProbe(endpoint, probe, makeTransport, caller, headers);
     case 'tcp':
       return tcpProbe(endpoint);
     case 'grpc':

@@ -3,6 +3,7 @@ import type { HealthCheckPolicy } from '../../config/model.ts';
 import type { DispatchController, DispatchHandler, DispatchOptions, ResponseHeaders } from '../../dispatch.ts';
 import { SelvedgeError } from '../../errors.ts';
 import { Endpoint, type MakeTransport } from '../endpoint.ts';
+import type { Caller } from '../caller.ts';
 import type { HealthOwner } from '../endpoint-health.ts';
 import { failureDetail, MAX_ANSWER_BYTES, type Probe, type ProbeDone, USER_AGENT } from './probe.ts';
 
@@ -21,13 +22,14 @@ export function httpProbe(
   endpoint: Endpoint,
   { path, host, statuses }: HttpCheck,
   makeTransport: MakeTransport,
+  caller: Caller | null,
   headers: readonly string[],
 ): Probe {
-  const { address, hop, tls, connections, key } = endpoint;
+  const { address, hop, tls, mesh, connections, key } = endpoint;
   // One may wait: the connection rests a moment after a response that announced a body where none may be.
   const single = { ...connections, max: 1, pending: 1 };
   const asked = new Endpoint(
-    { address, hop, tls, connections: single, key: `${key} health check`, owner: NOBODY },
+    { address, hop, tls, mesh, connections: single, key: `${key} health check`, owner: NOBODY },
     makeTransport,
   );
   const accepted = new Set(statuses);
@@ -40,7 +42,7 @@ export function httpProbe(
         done(healthy, detail);
       });
       current = answer;
-      asked.dispatch(request(path, ['host', host ?? address, 'user-agent', USER_AGENT, ...headers]), answer);
+      asked.dispatch(request(path, ['host', host ?? address, 'user-agent', USER_AGENT, ...headers]), answer, caller);
     },
     abort() {
       current?.breakOff();

@@ -51,6 +51,7 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
   idleSince = -1;
   /** Milliseconds that it may stay idle, as far as it alone is concerned. Owned by the pool. */
   keptMs = 0;
+  readonly version: number;
   readonly #wire: Wire;
   readonly #owner: ConnectionOwner;
   readonly #settings: ConnectionSettings;
@@ -71,7 +72,9 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
   /** The wire ended while the handler was paused. */
   #endedMeanwhile = false;
 
-  constructor(owner: ConnectionOwner, settings: ConnectionSettings, origin: Exchange) {
+  /** @param version of the identity that it is opened with */
+  constructor(owner: ConnectionOwner, settings: ConnectionSettings, origin: Exchange, version: number) {
+    this.version = version;
     this.#owner = owner;
     this.#settings = settings;
     this.origin = origin;

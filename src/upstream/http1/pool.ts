@@ -16,6 +16,8 @@ export interface PoolOptions {
   readonly port: number;
   /** Null: plain. Otherwise resolved already: ca, cert, key, servername, rejectUnauthorized … */
   readonly tls: ConnectionOptions | null;
+  /** Instead of `tls`: options that change while the pool lives, asked for with every connection; another version retires those of before. */
+  readonly identity?: { version(): number; options(): ConnectionOptions };
   /** Bound of the open connections, those being opened included. Upgraded ones count no more. */
   readonly maxConnections: number;
   /** Bound of the requests that wait for a connection of others; one more is refused with `SLV_POOL_FULL`. */
@@ -51,6 +53,8 @@ export class Http1Pool implements ExchangeOwner, ConnectionOwner {
   readonly #options: PoolOptions;
   readonly #authority: string;
   #settings: ConnectionSettings | null = null;
+  /** Of the identity that `session` belongs to. */
+  #sessionVersion = 0;
   readonly #connections = new Set<Connection>();
   readonly #idle: IdleConnections;
   /** How many are being opened. */
@@ -166,6 +170,10 @@ export class Http1Pool implements ExchangeOwner, ConnectionOwner {
   }
 
   released(connection: Connection): void {
+    if (this.#isStale(connection)) {
+      connection.drop();
+      return;
+    }
     const exchange = this.#dialing.first ?? this.#queued.first;
     if (exchange === null) {
       if (this.#closed || !connection.usable) connection.drop();
@@ -204,7 +212,11 @@ export class Http1Pool implements ExchangeOwner, ConnectionOwner {
       return;
     }
     const needsOwn = exchange.needsOwnConnection;
-    const idle = needsOwn ? null : this.#idle.pop(exchange);
+    let idle = needsOwn ? null : this.#idle.pop(exchange);
+    while (idle !== null && this.#isStale(idle)) {
+      idle.drop();
+      idle = this.#idle.pop(exchange);
+    }
     if (idle !== null) {
       idle.send(exchange);
       return;
@@ -229,18 +241,38 @@ export class Http1Pool implements ExchangeOwner, ConnectionOwner {
 
   #dialFor(exchange: Exchange, list: LinkedList<Exchange>): void {
     try {
-      const connection = new Connection(this, this.#dialSettings(), exchange);
+      const connection = new Connection(this, this.#dialSettings(), exchange, this.#version());
       this.#connections.add(connection);
       this.#opening += 1;
       exchange.dial = connection;
       list.push(exchange);
     } catch (error) {
       // A certificate or key that cannot be read, a port out of range.
-      exchange.fail(dialError(error as Error, this.#authority, this.#options.tls !== null));
+      const secure = this.#options.tls !== null || this.#options.identity !== undefined;
+      exchange.fail(dialError(error as Error, this.#authority, secure));
     }
   }
 
+  #version(): number {
+    const version = this.#options.identity?.version() ?? 0;
+    if (version !== this.#sessionVersion) {
+      // A session of before would carry the identity of before.
+      this.session = null;
+      this.#sessionVersion = version;
+    }
+    return version;
+  }
+
+  #isStale(connection: Connection): boolean {
+    return connection.version !== (this.#options.identity?.version() ?? 0);
+  }
+
   #dialSettings(): ConnectionSettings {
+    const { identity } = this.#options;
+    if (identity !== undefined) {
+      const { maxHeaderBytes = 64 * 1024, maxInformational = 32 } = this.#options;
+      return { ...this.#options, tls: identity.options(), maxHeaderBytes, maxInformational };
+    }
     if (this.#settings === null) {
       const { tls, maxHeaderBytes = 64 * 1024, maxInformational = 32 } = this.#options;
       // CA, certificate and key are parsed once a pool, not once a connection.

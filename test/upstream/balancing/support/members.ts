@@ -6,7 +6,7 @@ import { NOBODY, serviceConfig } from '../../../support/fake-upstream.ts';
 const { connections } = serviceConfig([]);
 
 export function endpointAt(address: string, hop: string | null = null): Endpoint {
-  const spec = { address, hop, tls: null, connections, key: `${address} ${hop}`, owner: NOBODY };
+  const spec = { address, hop, tls: null, connections, mesh: null, key: `${address} ${hop}`, owner: NOBODY };
   return new Endpoint(spec, () => {
     throw new Error(`${address} was dialled`);
   });

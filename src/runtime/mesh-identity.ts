@@ -1,0 +1,221 @@
+// Who this process is in the mesh: holds the source of certificates across reloads, and makes of it what listeners and pools need.
+import type { TLSSocket } from 'node:tls';
+import type { ConnectionOptions, DetailedPeerCertificate, SecureContext, SecureContextOptions } from 'node:tls';
+import { createSecureContext } from 'node:tls';
+import { X509Certificate } from 'node:crypto';
+import type { Config, Mesh } from '../config/model.ts';
+import type { IdentitySource, TrustBundles } from '../identity/source.ts';
+import { gatewayId, serviceId } from '../identity/spiffe-id.ts';
+import { verifyPeer } from '../identity/verify.ts';
+import type { Peer, Role } from '../plugin.ts';
+import type { Caller } from '../upstream/caller.ts';
+import type { ListenerSpec } from './listener-spec.ts';
+
+/** TLS 1.2 because meshes are migrated, not because it is wanted. */
+const MIN_VERSION = 'TLSv1.2';
+const SESSION_ID_CONTEXT = 'selvedge mesh';
+
+/** Certificates that were verified in a full handshake; a resumed one brings the leaf alone. Past it the oldest is forgotten. */
+const MAX_VERIFIED = 10_000;
+
+export type OpenIdentity = (mesh: Mesh) => Promise<IdentitySource>;
+
+/** What one config asks for, ready but not in force. Exactly one of the two is called. */
+export interface PreparedIdentity {
+  commit(): void;
+  abandon(): void;
+}
+
+interface Held {
+  readonly key: string;
+  readonly source: IdentitySource;
+  readonly stop: () => void;
+}
+
+export class MeshIdentity {
+  readonly #open: OpenIdentity;
+  readonly #onChange: () => void;
+  readonly #callers = new Map<string, MeshCaller>();
+  readonly #verified = new Map<string, string>();
+  #held: Held | null = null;
+  /** Certificates, keys or trust have changed so often. */
+  version = 1;
+
+  /** @param onChange listeners are to take the new certificate */
+  constructor(open: OpenIdentity, onChange: () => void) {
+    this.#open = open;
+    this.#onChange = onChange;
+  }
+
+  /** Rejects with an Error that says what is missing and what to do. */
+  async prepare(config: Config, specs: readonly ListenerSpec[]): Promise<PreparedIdentity> {
+    const ids = neededIds(config, specs);
+    if (ids.length === 0) return { commit: () => this.#replace(null), abandon() {} };
+    const { trustDomain, aliases, identity } = config.mesh;
+    const key = JSON.stringify([trustDomain, aliases, identity]);
+    if (this.#held?.key === key) {
+      await this.#held.source.need(ids);
+      return { commit() {}, abandon() {} };
+    }
+    const source = await this.#open(config.mesh);
+    try {
+      await source.need(ids);
+    } catch (error) {
+      source.close();
+      throw error;
+    }
+    return {
+      commit: () => this.#replace({ key, source, stop: source.onChange(() => this.#changed()) }),
+      abandon: () => source.close(),
+    };
+  }
+
+  /** Null while the mesh is off. */
+  get source(): IdentitySource | null {
+    return this.#held?.source ?? null;
+  }
+
+  /** The same object for the same id, across reloads. */
+  caller(id: string): Caller {
+    let caller = this.#callers.get(id);
+    if (caller === undefined) {
+      caller = new MeshCaller(id, this);
+      this.#callers.set(id, caller);
+    }
+    return caller;
+  }
+
+  /** For a server that is `id`. @throws Error when it has no certificate. */
+  contextOptions(id: string): SecureContextOptions {
+    const svid = this.source?.svid(id) ?? null;
+    if (svid === null) throw new Error(`there is no certificate for ${id}`);
+    const ca = [...this.#bundles().values()];
+    return { cert: svid.cert, key: svid.key, ca, minVersion: MIN_VERSION, sessionIdContext: SESSION_ID_CONTEXT };
+  }
+
+  /** The peer of a connection whose chain OpenSSL has accepted, or why it is refused all the same. */
+  verify(socket: TLSSocket): Peer | string {
+    const leaf = socket.getPeerX509Certificate();
+    if (leaf === undefined) return 'it showed no certificate';
+    const { fingerprint256 } = leaf;
+    const known = this.#verified.get(fingerprint256);
+    if (known === undefined) {
+      const result = verifyPeer(chainOf(socket.getPeerCertificate(true)), this.#bundles(), Date.now());
+      if (!result.ok) return result.reason;
+      this.#remember(fingerprint256, result.id.id);
+      return peerOf(leaf, result.id.id);
+    }
+    return Date.parse(leaf.validTo) > Date.now() ? peerOf(leaf, known) : 'its certificate has expired';
+  }
+
+  /** For `checkServerIdentity`: undefined when this is `expects`. */
+  refuse(certificate: DetailedPeerCertificate, expects: string): Error | undefined {
+    const result = verifyPeer(chainOf(certificate), this.#bundles(), Date.now());
+    if (!result.ok) return new Error(`the hop is refused: ${result.reason}`);
+    return result.id.id === expects ? undefined : new Error(`the hop is ${result.id.id}, not ${expects}`);
+  }
+
+  close(): void {
+    this.#replace(null);
+  }
+
+  #bundles(): TrustBundles {
+    return this.source?.bundles() ?? NO_BUNDLES;
+  }
+
+  #remember(fingerprint: string, id: string): void {
+    if (this.#verified.size >= MAX_VERIFIED) {
+      const [oldest] = this.#verified.keys();
+      this.#verified.delete(oldest);
+    }
+    this.#verified.set(fingerprint, id);
+  }
+
+  #replace(held: Held | null): void {
+    const before = this.#held;
+    if (before === held) return;
+    this.#held = held;
+    before?.stop();
+    before?.source.close();
+    if (held !== null || before !== null) this.#changed();
+  }
+
+  #changed(): void {
+    this.version += 1;
+    // Another bundle may trust less.
+    this.#verified.clear();
+    this.#onChange();
+  }
+}
+
+const NO_BUNDLES: TrustBundles = new Map();
+
+class MeshCaller implements Caller {
+  readonly id: string;
+  readonly #identity: MeshIdentity;
+  #context: SecureContext | null = null;
+  #contextVersion = 0;
+
+  constructor(id: string, identity: MeshIdentity) {
+    this.id = id;
+    this.#identity = identity;
+  }
+
+  get version(): number {
+    return this.#identity.version;
+  }
+
+  connectionOptions(expects: string): ConnectionOptions {
+    if (this.#context === null || this.#contextVersion !== this.version) {
+      this.#context = createSecureContext(this.#identity.contextOptions(this.id));
+      this.#contextVersion = this.version;
+    }
+    return {
+      secureContext: this.#context,
+      minVersion: MIN_VERSION,
+      ALPNProtocols: ['http/1.1'],
+      rejectUnauthorized: true,
+      // The name of a hop is its SPIFFE id, whatever address it is dialled by.
+      checkServerIdentity: (_host, certificate) => this.#identity.refuse(certificate as DetailedPeerCertificate, expects),
+    };
+  }
+}
+
+/** The certificates that the listeners and callers of this process must have. */
+function neededIds({ mesh, services }: Config, specs: readonly ListenerSpec[]): string[] {
+  const dials = services.some(({ mtls, endpoints }) => mtls !== 'off' && endpoints.some(({ hop }) => hop !== null));
+  const ids = new Set<string>();
+  for (const spec of specs) {
+    if (spec.mesh !== null) ids.add(spec.mesh.id);
+    else if (dials && spec.role !== 'inbound') ids.add(idOf(mesh, spec.role, spec.owner));
+  }
+  return [...ids];
+}
+
+export function idOf({ trustDomain }: Mesh, role: Role, owner: string): string {
+  return role === 'gateway' ? gatewayId(trustDomain, owner) : serviceId(trustDomain, owner);
+}
+
+/** Leaf first; Node links a root to itself. */
+function chainOf(certificate: DetailedPeerCertificate): X509Certificate[] {
+  const chain: X509Certificate[] = [];
+  const seen = new Set<DetailedPeerCertificate>();
+  for (let one: DetailedPeerCertificate | undefined = certificate; one?.raw !== undefined && !seen.has(one); one = one.issuerCertificate) {
+    seen.add(one);
+    chain.push(new X509Certificate(one.raw));
+  }
+  return chain;
+}
+
+function peerOf(leaf: X509Certificate, id: string): Peer {
+  const [, , trustDomain, ...path] = id.split('/');
+  return {
+    id,
+    trustDomain,
+    service: path[0] === 'service' ? path.slice(1).join('/') : null,
+    subject: leaf.subject,
+    fingerprint256: leaf.fingerprint256,
+    verified: true,
+    expiresAt: Date.parse(leaf.validTo),
+  };
+}
