@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import t, { type Test } from 'tap';
 import { sourcesOf } from '../../scripts/sources.ts';
-import { root, temporary } from './support/package.ts';
+import { manifest, root, run, temporary } from './support/package.ts';
 
 /** A checkout in small, built: what `home` of it says now. */
 async function checkout(t: Test): Promise<{ folder: string; main: () => string; build: () => void }> {
@@ -66,4 +66,18 @@ t.test('what is published runs from dist/', async (t) => {
   const { folder, main } = await checkout(t);
   for (const name of ['src', 'dist/sources.json']) rmSync(join(folder, name), { recursive: true });
   t.equal(main(), 'dist/main.js');
+});
+
+t.test('an install that cannot build succeeds', async (t) => {
+  await t.test('without the packages that a build needs', async (t) => {
+    const folder = temporary(t, { 'package.json': '{ "type": "module" }' });
+    cpSync(join(root, 'scripts/prepare.js'), join(folder, 'scripts/prepare.js'));
+    const { stdout, stderr } = await run('sh', ['-c', manifest.scripts.prepare], { cwd: folder });
+    t.equal(stdout + stderr, '');
+  });
+
+  await t.test('with nothing but package.json, as an image is built in layers', async (t) => {
+    const { stdout, stderr } = await run('sh', ['-c', manifest.scripts.prepare], { cwd: temporary(t, {}) });
+    t.equal(stdout + stderr, '');
+  });
 });
