@@ -7,7 +7,6 @@ import * as module from 'node:module';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { home } from './home.js';
 
 const require = module.createRequire(import.meta.url);
 
@@ -93,6 +92,7 @@ function endWithShell() {
 }
 
 async function start() {
+  const { home } = await import('./home.js');
   const { url } = home();
   keepCompiledCode();
   serveImports(url);
