@@ -116,11 +116,10 @@ t.test('the published package', async (t) => {
     t.strictSame(stray, []);
   });
 
-  await t.test('runs nothing while it is installed', async (t) => {
-    // npm runs `prepare` for a checkout alone, not for a package from a registry or a tarball.
+  await t.test('runs nothing while it is installed, and has nothing that npm would ask about', async (t) => {
     const scripts = Object.keys(JSON.parse(readFileSync(join(home, 'package.json'), 'utf8')).scripts);
     t.strictSame(
-      scripts.filter((name) => /^(?:pre|post)?install$/.test(name)),
+      scripts.filter((name) => /^(?:(?:pre|post)?install|prepare)$/.test(name)),
       [],
     );
   });
