@@ -32,6 +32,7 @@ export const CODES = {
   SLV_EXPECTATION_FAILED: define(417, 'The expectation cannot be met', 'http_request_error', 13),
   SLV_MISDIRECTED: define(421, 'This connection does not serve the requested host', 'http_request_error', 13),
   SLV_UPGRADE_REQUIRED: define(426, 'The upgrade is not supported', 'http_upgrade_failed', 12),
+  SLV_PEER_REFUSED: define(403, 'The peer is not who may connect', 'http_request_denied', 7),
   SLV_RATE_LIMITED: define(429, 'Too many requests', 'http_request_denied', 8),
   SLV_HEADERS_TOO_LARGE: define(431, 'The request headers are too large', 'http_request_error', 8),
   SLV_PLUGIN_FAILED: define(500, 'The gateway failed to process the request', 'proxy_internal_error', 13),

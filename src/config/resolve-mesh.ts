@@ -21,7 +21,7 @@ export function resolveMesh(mesh: Cursor<MeshInput>, cwd: string, clock: Clock):
 }
 
 function resolveAliases(mesh: Cursor<MeshInput>, own: string, clock: Clock): Mesh['aliases'] {
-  const aliases = (mesh.at("trustDomainAliases") as unknown as Cursor<Record<string, string>>).entries();
+  const aliases = (mesh.at('trustDomainAliases') as unknown as Cursor<Record<string, string>>).entries();
   return aliases.map(([trustDomain, ca]) => {
     if (!/^[a-z0-9._-]{1,255}$/.test(trustDomain))
       ca.error(`"${trustDomain}" is not a trust domain, such as partner.internal`);

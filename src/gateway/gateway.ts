@@ -14,6 +14,7 @@ export function gatewayListeners(config: Config, name: string): readonly Listene
     host: listener.host,
     port: listener.port,
     tls: listener.tls,
+    mesh: null,
     limits: listener.limits,
     clientAddress: gateway.clientAddress,
     fixedService: null,

@@ -1,5 +1,6 @@
 // The east-west role: what the hop of a service listens on, and the chain that every request through it begins with.
 import type { Config, Limits, PluginUse } from '../config/model.ts';
+import { serviceId } from '../identity/spiffe-id.ts';
 import type { ListenerSpec } from '../runtime/listener-spec.ts';
 
 /**
@@ -34,11 +35,26 @@ function hopTrust({ gateways }: Config): ListenerSpec['clientAddress'] {
 
 /** Inbound first, then outbound and its local ports. Empty when the service has no hop. */
 export function hopListeners(config: Config, service: string): readonly ListenerSpec[] {
-  const hop = config.services.find((candidate) => candidate.name === service)?.internal ?? null;
+  const { internal: hop = null, mtls = 'off' } = config.services.find((candidate) => candidate.name === service) ?? {};
   if (hop === null) return [];
-  const common = { owner: service, tls: null, limits: HOP_LIMITS, clientAddress: hopTrust(config), at: hop.at };
+  const common = {
+    owner: service,
+    tls: null,
+    mesh: null,
+    limits: HOP_LIMITS,
+    clientAddress: hopTrust(config),
+    at: hop.at,
+  };
   const specs: ListenerSpec[] = [
-    { ...common, ...hop.inbound, key: `inbound/${service}`, role: 'inbound', name: 'inbound', fixedService: null },
+    {
+      ...common,
+      ...hop.inbound,
+      mesh: { id: serviceId(config.mesh.trustDomain, service), mode: mtls },
+      key: `inbound/${service}`,
+      role: 'inbound',
+      name: 'inbound',
+      fixedService: null,
+    },
   ];
   if (hop.outbound === null) return specs;
   const { host, port, ports } = hop.outbound;

@@ -37,18 +37,19 @@ export class OpenConnection implements Connection {
   #asked = '';
   #answer = true;
 
-  constructor(origin: Origin, socket: Socket) {
+  /** @param peer of the mesh, verified already; undefined: as the TLS of the listener says */
+  constructor(origin: Origin, socket: Socket, peer?: Peer | null) {
     this.#origin = origin;
     this.socket = socket;
     this.remoteAddress = plainAddress(socket.remoteAddress ?? '');
     this.localPort = socket.localPort ?? 0;
     const { certificates } = origin;
-    this.scheme = certificates === null ? 'http' : 'https';
+    this.scheme = 'encrypted' in socket ? 'https' : 'http';
     const { servername } = socket as TLSSocket;
     this.serverName = certificates !== null && typeof servername === 'string' ? servername.toLowerCase() : null;
     this.#served = certificates === null || this.serverName === null ? null : certificates.choose(this.serverName);
-    this.peer =
-      certificates === null || origin.spec.tls?.clientCertificate == null ? null : peerOf(socket as TLSSocket);
+    const asked = certificates !== null && origin.spec.tls?.clientCertificate != null;
+    this.peer = peer !== undefined ? peer : asked ? peerOf(socket as TLSSocket) : null;
     (socket as Tagged)[CONNECTION] = this;
   }
 

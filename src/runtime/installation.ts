@@ -10,6 +10,7 @@ import { AdminSlot, type OpenAdmin } from './admin-slot.ts';
 import { DataPlane } from './data-plane.ts';
 import { Listener } from './listener.ts';
 import { ListenerSet } from './listener-set.ts';
+import { MeshIdentity, openMeshIdentity } from './mesh-identity.ts';
 import { nothingToRun } from './roles.ts';
 import { RolloutStore } from './rollouts.ts';
 import { SharedStore } from './shared.ts';
@@ -31,6 +32,7 @@ export class Installation {
   readonly dataPlane: DataPlane;
   readonly listeners: ListenerSet;
   readonly admin: AdminSlot;
+  readonly identity: MeshIdentity;
   readonly rollouts: RolloutStore;
   readonly #compileDeps: CompileDeps;
   readonly #log: Logger;
@@ -45,8 +47,10 @@ export class Installation {
     const services = () => this.dataPlane.current?.services ?? NO_SERVICES;
     const { rollouts } = this;
     const events = upstreamMetrics(registry, logger, () => services().values());
-    this.#compileDeps = { roles, builtins, logger, registry, wheel, shared, rollouts, services, events };
-    this.listeners = new ListenerSet(this.dataPlane, (spec, sink) => new Listener(spec, sink, logger));
+    this.identity = new MeshIdentity(openMeshIdentity, () => this.listeners.refreshIdentity());
+    const { identity } = this;
+    this.#compileDeps = { roles, builtins, logger, registry, wheel, shared, rollouts, services, events, identity };
+    this.listeners = new ListenerSet(this.dataPlane, (spec, sink) => new Listener(spec, sink, logger, this.identity));
     this.admin = new AdminSlot(openAdmin);
   }
 
@@ -57,18 +61,22 @@ export class Installation {
     if (snapshot === null) return { applied: false, problems };
     if (snapshot.specs.length === 0)
       return this.#discard(snapshot, [...problems, nothingToRun(this.#compileDeps.roles)]);
-    const [listeners, admin] = await Promise.all([
+    const [listeners, admin, identity] = await Promise.all([
       this.listeners.prepare(snapshot.specs),
       this.admin.prepare(config.admin),
+      this.identity.prepare(config, snapshot.specs),
     ]);
-    const all = [...problems, ...listeners.problems, ...admin.problems];
+    const all = [...problems, ...listeners.problems, ...admin.problems, ...identity.problems];
     if (hasErrors(all) || this.#closing) {
+      identity.abandon();
       await Promise.all([listeners.abandon(), admin.abandon()]);
       return this.#discard(snapshot, all);
     }
     this.rollouts.adopt(snapshot.rollouts);
     this.dataPlane.swap(snapshot);
+    identity.commit();
     listeners.commit(config.drain.timeoutMs);
+    this.listeners.refreshIdentity();
     admin.commit();
     return { applied: true, problems: all };
   }
@@ -94,6 +102,7 @@ export class Installation {
     this.rollouts.adopt(new Map());
     await this.dataPlane.close();
     await this.admin.close();
+    this.identity.close();
   }
 
   #discard(snapshot: Snapshot, problems: readonly Problem[]) {

@@ -16,6 +16,7 @@ export type OpenListener = Pick<
   | 'drain'
   | 'destroy'
   | 'reloadCertificates'
+  | 'refreshIdentity'
 >;
 
 /** What one config asks of the set, bound but not in force. Exactly one of the two is called. */
@@ -113,6 +114,11 @@ export class ListenerSet {
       if (address !== null) all[key] = address;
     }
     return all;
+  }
+
+  /** See Listener. */
+  refreshIdentity(): void {
+    for (const { listener } of this.#held.values()) listener.refreshIdentity();
   }
 
   get specs(): readonly ListenerSpec[] {

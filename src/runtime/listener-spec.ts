@@ -1,7 +1,7 @@
 // What a role asks of the runtime: one address to listen on, with whose limits and for whom.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import type { ClientAddress, Limits, ListenerTls, Place } from '../config/model.ts';
+import type { ClientAddress, Limits, ListenerTls, MtlsMode, Place } from '../config/model.ts';
 import type { Authority } from '../http/authority.ts';
 import type { Peer, Role } from '../plugin.ts';
 
@@ -20,6 +20,8 @@ export interface ListenerSpec {
   /** 0: any free port (tests, `selvedge proxy :0`). */
   readonly port: number;
   readonly tls: ListenerTls | null;
+  /** The inbound side of a hop: who it is (SPIFFE id), and how peers are to come. Null: not of the mesh, see `tls`. */
+  readonly mesh: { readonly id: string; readonly mode: MtlsMode } | null;
   readonly limits: Limits;
   /** `anyPeer`: whoever connects may say where a request comes from (hops); otherwise trusted proxies only. */
   readonly clientAddress: ClientAddress & { readonly anyPeer?: boolean };

@@ -1,5 +1,6 @@
 // Where the outside comes in: one address, its server, and every connection from accept to close.
 import type * as http from 'node:http';
+import type * as https from 'node:https';
 import { Server as NetServer, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
@@ -7,14 +8,17 @@ import type { Logger } from 'pino';
 import type { Problem } from '../config/problem.ts';
 import type { Code } from '../errors.ts';
 import { checkRequest } from '../http/request-check.ts';
+import type { Peer } from '../plugin.ts';
 import { BindError } from './bind-error.ts';
 import { Certificates } from './certificates.ts';
 import { codeOfClientError } from './client-error.ts';
 import { connectionOf, OpenConnection } from './connection.ts';
 import { Handshakes } from './handshakes.ts';
 import { EXPECT_CONTINUE, type ListenerSpec, type RequestSink } from './listener-spec.ts';
+import type { MeshIdentity } from './mesh-identity.ts';
 import { newRefusal, refuseInTurn, refuseRequest } from './refusal.ts';
-import { applyLimits, applyTls, createServer } from './server.ts';
+import { applyLimits, applyTls, createMeshServer, createServer } from './server.ts';
+import { tellTls } from './tell-tls.ts';
 import { putBack, takesUpgrade } from './upgrade-offer.ts';
 
 /**
@@ -27,15 +31,18 @@ export class Listener {
   #spec: ListenerSpec;
   readonly #sink: RequestSink;
   readonly #log: Logger;
+  readonly #identity: MeshIdentity | null;
   #server: http.Server | null = null;
   #certificates: Certificates | null = null;
   #draining = false;
   readonly #open = new Set<OpenConnection>();
   readonly #handshakes = new Handshakes();
 
-  constructor(spec: ListenerSpec, sink: RequestSink, log: Logger) {
+  /** @param identity for `spec.mesh` */
+  constructor(spec: ListenerSpec, sink: RequestSink, log: Logger, identity: MeshIdentity | null = null) {
     this.#spec = spec;
     this.#sink = sink;
+    this.#identity = identity;
     this.#log = log.child({ listener: spec.key });
   }
 
@@ -61,7 +68,7 @@ export class Listener {
     } catch (error) {
       throw new BindError(this.#spec, error as Error);
     }
-    const server = createServer(this.#certificates);
+    const server = this.#create();
     applyLimits(server, limits);
     if (tls !== null) applyTls(server, tls, this.#certificates as Certificates, false);
     this.#listenTo(server);
@@ -84,10 +91,12 @@ export class Listener {
     return address === null || typeof address === 'string' ? null : { host: address.address, port: address.port };
   }
 
-  /** True when `update` can take `spec` over: the same address, with TLS or without as now. */
+  /** True when `update` can take `spec` over: the same address, with TLS or without as now, and nobody else of the mesh. */
   canUpdate(spec: ListenerSpec): boolean {
-    const { host, port, tls } = this.#spec;
-    return spec.host === host && spec.port === port && (spec.tls === null) === (tls === null);
+    const { host, port, tls, mesh } = this.#spec;
+    return (
+      spec.host === host && spec.port === port && (spec.tls === null) === (tls === null) && spec.mesh?.id === mesh?.id
+    );
   }
 
   /**
@@ -98,6 +107,13 @@ export class Listener {
     this.#spec = spec;
     if (this.#server !== null) applyLimits(this.#server, spec.limits);
     for (const problem of this.#readCertificates()) this.#log.error(problem.message);
+  }
+
+  /** The mesh has given this hop another certificate, or trusts others: for the next handshakes. Open connections go on. */
+  refreshIdentity(): void {
+    const { mesh } = this.#spec;
+    const context = mesh === null || mesh.mode === 'off' ? null : (this.#identity?.contextOptions(mesh.id) ?? null);
+    if (context !== null && this.#server !== null) (this.#server as https.Server).setSecureContext(context);
   }
 
   /** Reads certificates, keys and CA again. What cannot be used keeps the old one and is returned. */
@@ -132,8 +148,17 @@ export class Listener {
     return problems;
   }
 
+  #create(): http.Server {
+    const { mesh } = this.#spec;
+    return mesh === null
+      ? createServer(this.#certificates)
+      : createMeshServer(this.#identity?.contextOptions(mesh.id) ?? {});
+  }
+
   #listenTo(server: http.Server): void {
-    if (this.#certificates === null) server.on('connection', (socket: Socket) => this.#opened(socket));
+    const { mesh } = this.#spec;
+    if (mesh !== null) this.#listenToMesh(server);
+    else if (this.#certificates === null) server.on('connection', (socket: Socket) => this.#opened(socket));
     else {
       server.on('connection', (socket: Socket) => this.#handshakeBegins(socket));
       server.on('secureConnection', (socket: TLSSocket) => {
@@ -161,6 +186,40 @@ export class Listener {
     server.once('close', () => server.close());
   }
 
+  /** The mode is looked up with every connection: a mesh migrates without a listener being bound anew. */
+  #listenToMesh(server: http.Server): void {
+    const [handshake] = server.listeners('connection') as ((socket: Socket) => void)[];
+    server.removeAllListeners('connection');
+    server.on('connection', (socket: Socket) => {
+      const mode = this.#spec.mesh?.mode ?? 'strict';
+      if (mode === 'off') {
+        server.emit('secureConnection', socket);
+        return;
+      }
+      this.#handshakeBegins(socket);
+      if (mode === 'strict') handshake.call(server, socket);
+      else
+        tellTls(socket, (isTls) => {
+          if (isTls) handshake.call(server, socket);
+          else server.emit('secureConnection', socket);
+        });
+    });
+    // Before the server's own: a peer that is refused never gets as far as a request.
+    server.prependListener('secureConnection', (socket: TLSSocket | Socket) => {
+      this.#handshakes.succeeded(socket);
+      const peer = 'encrypted' in socket ? (this.#identity as MeshIdentity).verify(socket) : null;
+      if (typeof peer === 'string') this.#refusePeer(socket, peer);
+      this.#opened(socket, typeof peer === 'string' ? null : peer);
+    });
+  }
+
+  #refusePeer(socket: Socket, reason: string): void {
+    const { remoteAddress = '' } = socket;
+    this.#sink.rejected(this.#spec, 'SLV_PEER_REFUSED', remoteAddress);
+    this.#log.warn({ remoteAddress, reason }, 'a peer was refused');
+    socket.destroy();
+  }
+
   #handshakeBegins(socket: Socket): void {
     const from = socket.remoteAddress ?? '';
     this.#handshakes.begin(socket, this.#spec.limits.tlsHandshakeTimeoutMs, () => {
@@ -168,10 +227,10 @@ export class Listener {
     });
   }
 
-  #opened(socket: Socket): void {
+  #opened(socket: Socket, peer?: Peer | null): void {
     // Known already: put back after an upgrade that was not taken.
     if (connectionOf(socket) !== null) return;
-    const connection = new OpenConnection(this, socket);
+    const connection = new OpenConnection(this, socket, peer);
     this.#open.add(connection);
     socket.once('close', () => this.#open.delete(connection));
   }
@@ -233,6 +292,10 @@ export class Listener {
     if (connection === null) {
       // The TLS handshake failed. Who only opens and closes, as health checks of load balancers do, is nobody's concern.
       if (code !== null) this.#sink.rejected(this.#spec, code, socket.remoteAddress ?? '');
+      else if (this.#spec.mesh !== null && error.code !== 'ECONNRESET') {
+        this.#refusePeer(socket, error.message);
+        return;
+      }
       this.#log.debug({ err: error }, 'TLS handshake failed');
       socket.destroy();
       return;

@@ -1,9 +1,16 @@
 // Who this process is in the mesh: holds the source of certificates across reloads, and makes of it what listeners and pools need.
-import type { TLSSocket } from 'node:tls';
-import type { ConnectionOptions, DetailedPeerCertificate, SecureContext, SecureContextOptions } from 'node:tls';
-import { createSecureContext } from 'node:tls';
+
 import { X509Certificate } from 'node:crypto';
-import type { Config, Mesh } from '../config/model.ts';
+import type {
+  ConnectionOptions,
+  DetailedPeerCertificate,
+  SecureContext,
+  SecureContextOptions,
+  TLSSocket,
+} from 'node:tls';
+import { createSecureContext } from 'node:tls';
+import type { Config, Mesh, ServiceConfig } from '../config/model.ts';
+import type { Problem } from '../config/problem.ts';
 import type { IdentitySource, TrustBundles } from '../identity/source.ts';
 import { gatewayId, serviceId } from '../identity/spiffe-id.ts';
 import { verifyPeer } from '../identity/verify.ts';
@@ -18,10 +25,18 @@ const SESSION_ID_CONTEXT = 'selvedge mesh';
 /** Certificates that were verified in a full handshake; a resumed one brings the leaf alone. Past it the oldest is forgotten. */
 const MAX_VERIFIED = 10_000;
 
+/** Loaded with the first mesh: a process without one never reads it. */
+export async function openMeshIdentity(mesh: Mesh): Promise<IdentitySource> {
+  const { openIdentity } = await import('../identity/open.ts');
+  return openIdentity(mesh);
+}
+
 export type OpenIdentity = (mesh: Mesh) => Promise<IdentitySource>;
 
 /** What one config asks for, ready but not in force. Exactly one of the two is called. */
 export interface PreparedIdentity {
+  /** Errors only; with any, `abandon` is the only choice. */
+  readonly problems: readonly Problem[];
   commit(): void;
   abandon(): void;
 }
@@ -47,26 +62,27 @@ export class MeshIdentity {
     this.#onChange = onChange;
   }
 
-  /** Rejects with an Error that says what is missing and what to do. */
+  /** Never rejects: a certificate that cannot be had is a problem. */
   async prepare(config: Config, specs: readonly ListenerSpec[]): Promise<PreparedIdentity> {
     const ids = neededIds(config, specs);
-    if (ids.length === 0) return { commit: () => this.#replace(null), abandon() {} };
+    if (ids.length === 0) return { problems: [], commit: () => this.#replace(null), abandon() {} };
     const { trustDomain, aliases, identity } = config.mesh;
     const key = JSON.stringify([trustDomain, aliases, identity]);
-    if (this.#held?.key === key) {
-      await this.#held.source.need(ids);
-      return { commit() {}, abandon() {} };
-    }
-    const source = await this.#open(config.mesh);
+    const held = this.#held?.key === key ? this.#held : null;
+    let source: IdentitySource | null = null;
     try {
+      source = held?.source ?? (await this.#open(config.mesh));
       await source.need(ids);
     } catch (error) {
-      source.close();
-      throw error;
+      if (held === null) source?.close();
+      return { problems: [problemOf(error)], commit() {}, abandon() {} };
     }
+    if (held !== null) return { problems: [], commit() {}, abandon() {} };
+    const opened = source;
     return {
-      commit: () => this.#replace({ key, source, stop: source.onChange(() => this.#changed()) }),
-      abandon: () => source.close(),
+      problems: [],
+      commit: () => this.#replace({ key, source: opened, stop: opened.onChange(() => this.#changed()) }),
+      abandon: () => opened.close(),
     };
   }
 
@@ -85,10 +101,10 @@ export class MeshIdentity {
     return caller;
   }
 
-  /** For a server that is `id`. @throws Error when it has no certificate. */
-  contextOptions(id: string): SecureContextOptions {
+  /** With the certificate of `id`; null: there is none yet. */
+  contextOptions(id: string): SecureContextOptions | null {
     const svid = this.source?.svid(id) ?? null;
-    if (svid === null) throw new Error(`there is no certificate for ${id}`);
+    if (svid === null) return null;
     const ca = [...this.#bundles().values()];
     return { cert: svid.cert, key: svid.key, ca, minVersion: MIN_VERSION, sessionIdContext: SESSION_ID_CONTEXT };
   }
@@ -167,7 +183,9 @@ class MeshCaller implements Caller {
 
   connectionOptions(expects: string): ConnectionOptions {
     if (this.#context === null || this.#contextVersion !== this.version) {
-      this.#context = createSecureContext(this.#identity.contextOptions(this.id));
+      const options = this.#identity.contextOptions(this.id);
+      if (options === null) throw new Error(`there is no certificate for ${this.id}`);
+      this.#context = createSecureContext(options);
       this.#contextVersion = this.version;
     }
     return {
@@ -176,20 +194,39 @@ class MeshCaller implements Caller {
       ALPNProtocols: ['http/1.1'],
       rejectUnauthorized: true,
       // The name of a hop is its SPIFFE id, whatever address it is dialled by.
-      checkServerIdentity: (_host, certificate) => this.#identity.refuse(certificate as DetailedPeerCertificate, expects),
+      checkServerIdentity: (_host, certificate) =>
+        this.#identity.refuse(certificate as DetailedPeerCertificate, expects),
     };
   }
 }
 
+function problemOf(error: unknown): Problem {
+  const message = error instanceof Error ? error.message : String(error);
+  return { severity: 'error', place: null, path: 'mesh.identity', message };
+}
+
 /** The certificates that the listeners and callers of this process must have. */
 function neededIds({ mesh, services }: Config, specs: readonly ListenerSpec[]): string[] {
-  const dials = services.some(({ mtls, endpoints }) => mtls !== 'off' && endpoints.some(({ hop }) => hop !== null));
+  const dials = services.some(isMeshed);
   const ids = new Set<string>();
   for (const spec of specs) {
-    if (spec.mesh !== null) ids.add(spec.mesh.id);
+    if (spec.mesh !== null && spec.mesh.mode !== 'off') ids.add(spec.mesh.id);
     else if (dials && spec.role !== 'inbound') ids.add(idOf(mesh, spec.role, spec.owner));
   }
   return [...ids];
+}
+
+/** Somebody dials a hop of it by mTLS. */
+function isMeshed({ mtls, endpoints }: ServiceConfig): boolean {
+  return mtls !== 'off' && endpoints.some(({ hop }) => hop !== null);
+}
+
+/** Who the listeners of a role are to the hops that they dial; null where none speaks mTLS. */
+export function callerId(
+  { mesh, services }: Config,
+  { role, owner }: Pick<ListenerSpec, 'role' | 'owner'>,
+): string | null {
+  return services.some(isMeshed) ? idOf(mesh, role, owner) : null;
 }
 
 export function idOf({ trustDomain }: Mesh, role: Role, owner: string): string {
@@ -200,7 +237,11 @@ export function idOf({ trustDomain }: Mesh, role: Role, owner: string): string {
 function chainOf(certificate: DetailedPeerCertificate): X509Certificate[] {
   const chain: X509Certificate[] = [];
   const seen = new Set<DetailedPeerCertificate>();
-  for (let one: DetailedPeerCertificate | undefined = certificate; one?.raw !== undefined && !seen.has(one); one = one.issuerCertificate) {
+  for (
+    let one: DetailedPeerCertificate | undefined = certificate;
+    one?.raw !== undefined && !seen.has(one);
+    one = one.issuerCertificate
+  ) {
     seen.add(one);
     chain.push(new X509Certificate(one.raw));
   }

@@ -1,6 +1,7 @@
 // Makes Node's server for a listener. The one place that knows which protocols it speaks.
 import * as http from 'node:http';
 import * as https from 'node:https';
+import type { SecureContextOptions } from 'node:tls';
 import type { Limits, ListenerTls } from '../config/model.ts';
 import { MeteredRequest } from '../http/metered-request.ts';
 import type { Certificates } from './certificates.ts';
@@ -17,32 +18,42 @@ const NEVER_MS = 2 ** 31 - 1;
  * (req, res) pairs by its compatibility API.
  */
 export function createServer(certificates: Certificates | null): http.Server {
-  const options: http.ServerOptions<typeof MeteredRequest, typeof OneWriteResponse> = {
-    IncomingMessage: MeteredRequest,
-    ServerResponse: OneWriteResponse,
-    insecureHTTPParser: false,
-    joinDuplicateHeaders: false,
-    noDelay: true,
-    // Told apart from a repeated Host, and allowed to HTTP/1.0: see checkRequest.
-    requireHostHeader: false,
-    // Bodies are bounded by bodyIdleTimeout and bodyMinRate, not by one time for all sizes.
-    requestTimeout: 0,
-    connectionsCheckingInterval: HEADER_CHECK_MS,
-    shouldUpgradeCallback: takesUpgrade,
-  };
   const server =
     certificates === null
-      ? http.createServer(options)
+      ? http.createServer(OPTIONS)
       : https.createServer({
-          ...options,
+          ...OPTIONS,
+          ...TLS_OPTIONS,
           ...certificates.defaultOptions,
-          ALPNProtocols: ['http/1.1'],
-          handshakeTimeout: NEVER_MS,
           SNICallback: (name, done) => done(null, certificates.choose(name.toLowerCase()).context),
         });
   server.timeout = 0;
   return server as http.Server;
 }
+
+/** The inbound side of a hop: a peer without a certificate that leads to a trusted root does not get past the handshake. */
+export function createMeshServer(context: SecureContextOptions): http.Server {
+  const peers = { requestCert: true, rejectUnauthorized: true };
+  const server = https.createServer({ ...OPTIONS, ...TLS_OPTIONS, ...context, ...peers });
+  server.timeout = 0;
+  return server as unknown as http.Server;
+}
+
+const OPTIONS: http.ServerOptions<typeof MeteredRequest, typeof OneWriteResponse> = {
+  IncomingMessage: MeteredRequest,
+  ServerResponse: OneWriteResponse,
+  insecureHTTPParser: false,
+  joinDuplicateHeaders: false,
+  noDelay: true,
+  // Told apart from a repeated Host, and allowed to HTTP/1.0: see checkRequest.
+  requireHostHeader: false,
+  // Bodies are bounded by bodyIdleTimeout and bodyMinRate, not by one time for all sizes.
+  requestTimeout: 0,
+  connectionsCheckingInterval: HEADER_CHECK_MS,
+  shouldUpgradeCallback: takesUpgrade,
+};
+
+const TLS_OPTIONS = { ALPNProtocols: ['http/1.1'], handshakeTimeout: NEVER_MS };
 
 /** In force from the next connection, for timeouts and the number of connections at once. */
 export function applyLimits(server: http.Server, limits: Limits): void {

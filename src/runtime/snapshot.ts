@@ -5,6 +5,7 @@ import type { Config, PluginUse, RouteConfig, ServiceConfig } from '../config/mo
 import type { Problem } from '../config/problem.ts';
 import { gatewayListeners } from '../gateway/gateway.ts';
 import { compileTrust, type Trust } from '../gateway/trust.ts';
+import { serviceId } from '../identity/spiffe-id.ts';
 import { hopListeners } from '../internal/internal.ts';
 import type { Builtins, Role } from '../plugin.ts';
 import { buildChain, type Chain } from '../proxy/chain.ts';
@@ -16,12 +17,14 @@ import { activeRollout, compileBackends, type RouteTarget } from '../proxy/targe
 import { effectiveChain } from '../routing/chain-list.ts';
 import { RouteTable } from '../routing/table.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
+import type { Caller } from '../upstream/caller.ts';
 import { compileApps, compileServices, retireServices } from '../upstream/compile-services.ts';
 import type { UpstreamEvents } from '../upstream/events.ts';
 import type { Service } from '../upstream/service.ts';
 import { http1Transport } from '../upstream/transport.ts';
 import { listenerScope } from './listener-scope.ts';
 import type { ListenerSpec } from './listener-spec.ts';
+import { callerId } from './mesh-identity.ts';
 import type { RolloutStore } from './rollouts.ts';
 import type { SharedStore } from './shared.ts';
 
@@ -42,6 +45,7 @@ export interface CompileDeps {
   /** For plugins that send requests of their own: the services in force at that moment. */
   readonly services: ServiceDirectory;
   readonly events: UpstreamEvents;
+  readonly identity: { caller(id: string): Caller };
 }
 
 /** What a listener does with a request. */
@@ -176,7 +180,15 @@ export async function compile(
 
   const chains = new ChainSet(previous, deps);
   try {
-    const serviceDeps = { wheel: deps.wheel, makeTransport: http1Transport(deps.wheel), events: deps.events };
+    const { wheel, events } = deps;
+    const callerOf = (spec: ListenerSpec): Caller | null => {
+      const id = callerId(config, spec);
+      return id === null ? null : deps.identity.caller(id);
+    };
+    const [dialler = null] = specs.filter(({ role }) => role !== 'inbound');
+    const checker = dialler === null ? null : callerOf(dialler);
+    const idOf = (service: string): string => serviceId(config.mesh.trustDomain, service);
+    const serviceDeps = { wheel, makeTransport: http1Transport(wheel), events, idOf, checker };
     const services = compileServices(config.services, previous?.services ?? null, serviceDeps);
     const apps = new Map(
       localServices(config, specs).map((service) => [
@@ -191,18 +203,19 @@ export async function compile(
     for (const scope of scopes) {
       const { spec } = scope;
       const reachable = spec.role === 'inbound' ? withLocal(services, apps, spec.owner) : services;
+      const caller = callerOf(spec);
       const compiled: RouteTarget<Chain>[] = [];
       for (const { route, plugins } of scope.routes) {
-        const chain = await chains.get(spec, plugins, loaded);
+        const chain = await chains.get(spec, plugins, loaded, caller);
         const backends = compileBackends(route, reachable);
         const policies = routePolicies(route, chain.policies);
         const moving = deps.rollouts.of(route, rollouts);
         const rollout = moving === null ? null : activeRollout(moving, backends);
-        compiled.push({ route, chain, backends, policies, rollout, services: reachable });
+        compiled.push({ route, chain, backends, policies, caller, rollout, services: reachable });
       }
       if (spec.role === 'gateway') for (const service of namedBy(compiled, scope.uses, loaded)) eager.add(service);
       const table = new RouteTable(compiled.map((value) => ({ route: value.route, value })));
-      const fallback = await chains.get(spec, scope.defaults, loaded);
+      const fallback = await chains.get(spec, scope.defaults, loaded, caller);
       plans.set(spec.key, {
         spec,
         table,
@@ -292,9 +305,10 @@ class ChainSet {
     spec: ListenerSpec,
     uses: readonly PluginUse[],
     loaded: ReadonlyMap<PluginUse, LoadedPlugin>,
+    caller: Caller | null,
   ): Promise<Chain> {
     const plugins = uses.map((use) => loaded.get(use) as LoadedPlugin);
-    const key = chainKey(spec.role, spec.owner, plugins);
+    const key = chainKey(spec.role, spec.owner, caller, plugins);
     const known = this.used.get(key);
     if (known !== undefined) return known;
     let chain = this.#previous?.chains.get(key);
@@ -304,7 +318,7 @@ class ChainSet {
       const info = { role: spec.role, owner: spec.owner };
       chain = await buildChain(
         { key, info, plugins },
-        { logger, registry, services, shared: (name, make, dispose) => shared.use(owner, name, make, dispose) },
+        { logger, registry, services, caller, shared: (name, make, dispose) => shared.use(owner, name, make, dispose) },
         () => shared.release(owner),
       );
       this.#built.push(chain);
@@ -318,6 +332,6 @@ class ChainSet {
   }
 }
 
-function chainKey(role: Role, owner: string, plugins: readonly LoadedPlugin[]): string {
-  return JSON.stringify([role, owner, plugins.map(({ identity, options }) => [identity, options])]);
+function chainKey(role: Role, owner: string, caller: Caller | null, plugins: readonly LoadedPlugin[]): string {
+  return JSON.stringify([role, owner, caller?.id, plugins.map(({ identity, options }) => [identity, options])]);
 }

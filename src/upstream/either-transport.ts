@@ -63,7 +63,11 @@ class OrPlain extends PassThrough {
 
 function speaksNoTls(cause: unknown): boolean {
   const { code, message = '' } = (cause ?? {}) as { code?: string; message?: string };
-  return code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG' || (code === 'EPROTO' && message.includes('wrong version number'));
+  return (
+    code === 'ERR_SSL_WRONG_VERSION_NUMBER' ||
+    code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG' ||
+    (code === 'EPROTO' && message.includes('wrong version number'))
+  );
 }
 
 /** Of all transports to one endpoint together. */

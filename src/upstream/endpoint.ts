@@ -2,9 +2,9 @@
 import type { ConnectionOptions } from 'node:tls';
 import type { Connections } from '../config/model.ts';
 import type { Dispatch, DispatchHandler, DispatchOptions } from '../dispatch.ts';
+import { PeakEwma } from './balancing/peak-ewma.ts';
 import type { Caller, MeshDial } from './caller.ts';
 import { sumOf } from './either-transport.ts';
-import { PeakEwma } from './balancing/peak-ewma.ts';
 import { EndpointHealth, type HealthOwner } from './endpoint-health.ts';
 
 export interface TransportStats {

@@ -2,8 +2,8 @@
 import type { Connections, HashKey, ServiceConfig } from '../config/model.ts';
 import type { OutlierPolicy } from '../policies/outlier-detection.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
-import type { Caller } from './caller.ts';
 import type { LevelMember } from './balancing/levels.ts';
+import type { Caller } from './caller.ts';
 import type { Endpoint, MakeTransport, TransportStats } from './endpoint.ts';
 import type { HealthDescription } from './endpoint-health.ts';
 import { NO_EVENTS, type UpstreamEvents } from './events.ts';

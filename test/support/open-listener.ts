@@ -26,6 +26,7 @@ export function specOf(changes: Partial<ListenerSpec> = {}): ListenerSpec {
     host: '127.0.0.1',
     port: 0,
     tls: null,
+    mesh: null,
     limits: LIMITS,
     clientAddress: { trustedProxies: [], header: 'x-forwarded-for', hops: null },
     fixedService: null,

@@ -2,8 +2,8 @@
 import type { HealthCheckPolicy } from '../../config/model.ts';
 import type { DispatchController, DispatchHandler, DispatchOptions, ResponseHeaders } from '../../dispatch.ts';
 import { SelvedgeError } from '../../errors.ts';
-import { Endpoint, type MakeTransport } from '../endpoint.ts';
 import type { Caller } from '../caller.ts';
+import { Endpoint, type MakeTransport } from '../endpoint.ts';
 import type { HealthOwner } from '../endpoint-health.ts';
 import { failureDetail, MAX_ANSWER_BYTES, type Probe, type ProbeDone, USER_AGENT } from './probe.ts';
 
