@@ -13,7 +13,10 @@ export interface Svid {
   readonly expiresAt: number;
 }
 
-/** PEM of the roots of each trust domain that is known, this one's included. Two roots of one domain are both trusted (rollover). */
+/**
+ * PEM of the roots of each trust domain that is known, this one's included. Two roots of one domain are both trusted (rollover).
+ * Never changed, only replaced by another map: what was derived from one stays good for it.
+ */
 export type TrustBundles = ReadonlyMap<string, string>;
 
 export interface IdentitySource {
@@ -22,8 +25,9 @@ export interface IdentitySource {
    * Rejects with an Error that names the id and what to do. May be called again with further ids, at a reload.
    */
   need(ids: readonly string[]): Promise<void>;
-  /** The current certificate; null: it was never needed. */
+  /** The current certificate, though it may have expired where none could be got since (see `warnings`); null: it was never needed. */
   svid(id: string): Svid | null;
+  /** Empty before `need` has resolved for the first time. */
   bundles(): TrustBundles;
   /** Called after every change of a certificate or bundle, not before `need` has resolved for the first time. Returns how to stop. */
   onChange(listener: () => void): () => void;

@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { formatProblem, hasErrors, type Problem } from '../config/problem.ts';
 import { formatHostPort } from '../http/address.ts';
 import { locatePluginProblem } from '../proxy/locate-plugin-problem.ts';
+import { type FileWatch, watchFiles } from '../watch.ts';
 import type { OpenAdmin } from './admin-slot.ts';
 import { ConfigError, RoleError } from './config-error.ts';
 import { Installation, type InstallationOptions } from './installation.ts';
@@ -14,7 +15,6 @@ import type { RolloutStore } from './rollouts.ts';
 import { type RuntimeMetrics, registerRuntimeMetrics } from './runtime-metrics.ts';
 import type { Snapshot } from './snapshot.ts';
 import type { ConfigSource, Loaded } from './source.ts';
-import { type FileWatch, watchFiles } from './watch.ts';
 
 export type RuntimeState = 'idle' | 'starting' | 'running' | 'draining' | 'stopped';
 

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import { type FSWatcher, mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { type WatchDeps, watchFiles } from '../../src/runtime/watch.ts';
+import { type WatchDeps, watchFiles } from '../src/watch.ts';
 
 /** A watch that keeps what it reports; `next` waits for the next report. Without `pollMs` only events and `check` report. */
 function watching(t: Test, deps: WatchDeps = {}) {

@@ -1,4 +1,4 @@
-// Notices that a file of the running config has other content than before, whichever way it came there.
+// Notices that a file of the running config, or a certificate, has other content than before, whichever way it came there.
 import { createHash } from 'node:crypto';
 import { type BigIntStats, type FSWatcher, watch as fsWatch } from 'node:fs';
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
