@@ -170,6 +170,8 @@ export interface ChainInfo {
 declare module 'fastify' {
   interface FastifyRequest {
     readonly selvedge: Exchange;
+    /** Set by the `mtls` plugin: who the other end of the connection is, as far as its certificate proves it. */
+    readonly peer: Peer | null;
   }
   interface FastifyInstance {
     readonly upstream: Upstream;

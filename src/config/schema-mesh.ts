@@ -35,7 +35,7 @@ const identity = object(
           url: text('Where `selvedge ca serve` answers.', { example: 'https://ca.internal:9443', minLength: 1 }),
           token: Type.Optional(
             text('Join token for the first certificate; afterwards the certificate itself renews.', {
-              example: '${SELVEDGE_JOIN_TOKEN}',
+              example: 'a token of `selvedge ca issue`',
             }),
           ),
           trust: file('PEM file with the root of the CA.', 'ca.crt'),

@@ -23,11 +23,20 @@ export function gatewayListeners(config: Config, name: string): readonly Listene
 }
 
 /** Before the gateway's own list. Load shedding and tracing join here when they exist. */
-export function defaultEdgePlugins({ accessLog, metrics }: Config): readonly Pick<PluginUse, 'name' | 'options'>[] {
+export function defaultEdgePlugins(
+  { accessLog, metrics, gateways }: Config,
+  owner: string,
+): readonly Pick<PluginUse, 'name' | 'options'>[] {
   const chain: Pick<PluginUse, 'name' | 'options'>[] = [
     { name: 'request-id', options: { trust: false } },
+    ...(asksForCertificates(gateways, owner) ? [{ name: 'mtls', options: {} }] : []),
     { name: 'metrics', options: { ...metrics } },
   ];
   if (accessLog !== null) chain.push({ name: 'access-log', options: { ...accessLog } });
   return chain;
+}
+
+function asksForCertificates(gateways: Config['gateways'], owner: string): boolean {
+  const listeners = gateways.find(({ name }) => name === owner)?.listeners ?? [];
+  return listeners.some(({ tls }) => tls?.clientCertificate != null);
 }

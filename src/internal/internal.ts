@@ -1,5 +1,7 @@
 // The east-west role: what the hop of a service listens on, and the chain that every request through it begins with.
+import { isIP } from 'node:net';
 import type { Config, Limits, PluginUse } from '../config/model.ts';
+import { parseHostPort } from '../http/address.ts';
 import { serviceId } from '../identity/spiffe-id.ts';
 import type { ListenerSpec } from '../runtime/listener-spec.ts';
 
@@ -82,15 +84,33 @@ export function hopListeners(config: Config, service: string): readonly Listener
   return specs;
 }
 
-/** The same on both sides for now; inbound, mTLS and authorization come behind request-id when they exist. */
+/** Who the peer is comes right behind the request's id, so that whatever follows can go by it. */
 export function defaultHopPlugins(
-  { accessLog, metrics }: Config,
-  _side: 'inbound' | 'outbound',
+  { accessLog, metrics, services }: Config,
+  side: 'inbound' | 'outbound',
+  owner: string,
 ): readonly Pick<PluginUse, 'name' | 'options'>[] {
   const chain: Pick<PluginUse, 'name' | 'options'>[] = [
     { name: 'request-id', options: { trust: true } },
+    ...(side === 'inbound' ? [mtlsUse(services, owner)] : []),
     { name: 'metrics', options: { ...metrics } },
   ];
   if (accessLog !== null) chain.push({ name: 'access-log', options: { ...accessLog } });
   return chain;
+}
+
+/** Plain requests are told apart by the addresses that the config knows, as far as they are addresses. */
+function mtlsUse(services: Config['services'], owner: string): Pick<PluginUse, 'name' | 'options'> {
+  const countPlain = services.find(({ name }) => name === owner)?.mtls === 'permissive';
+  if (!countPlain) return { name: 'mtls', options: {} };
+  const callers: Record<string, string> = {};
+  for (const { name, endpoints } of services) {
+    for (const { address, hop } of endpoints) {
+      for (const known of [address, hop]) {
+        const host = known === null ? null : (parseHostPort(known)?.host ?? null);
+        if (host !== null && isIP(host) !== 0) callers[host] ??= name;
+      }
+    }
+  }
+  return { name: 'mtls', options: { countPlain, callers } };
 }

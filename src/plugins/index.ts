@@ -8,6 +8,7 @@ export const builtins: Builtins = new Map<string, Builtin>([
   ['fault', () => import('./fault.ts')],
   ['header-routing', () => import('./header-routing.ts')],
   ['metrics', () => import('./metrics.ts')],
+  ['mtls', () => import('./mtls.ts')],
   ['mirror', () => import('./mirror.ts')],
   ['outlier-detection', () => import('./outlier-detection.ts')],
   ['request-headers', () => import('./request-headers.ts')],

@@ -8,6 +8,7 @@ import { TimerWheel } from '../timer-wheel.ts';
 import type { Service } from '../upstream/service.ts';
 import { AdminSlot, type OpenAdmin } from './admin-slot.ts';
 import { DataPlane } from './data-plane.ts';
+import { registerIdentityMetrics } from './identity-metrics.ts';
 import { Listener } from './listener.ts';
 import { ListenerSet } from './listener-set.ts';
 import { MeshIdentity, openMeshIdentity } from './mesh-identity.ts';
@@ -49,6 +50,7 @@ export class Installation {
     const events = upstreamMetrics(registry, logger, () => services().values());
     this.identity = new MeshIdentity(openMeshIdentity, () => this.listeners.refreshIdentity());
     const { identity } = this;
+    registerIdentityMetrics(registry, identity);
     this.#compileDeps = { roles, builtins, logger, registry, wheel, shared, rollouts, services, events, identity };
     this.listeners = new ListenerSet(this.dataPlane, (spec, sink) => new Listener(spec, sink, logger, this.identity));
     this.admin = new AdminSlot(openAdmin);

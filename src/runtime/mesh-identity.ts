@@ -11,8 +11,8 @@ import type {
 import { createSecureContext } from 'node:tls';
 import type { Config, Mesh, ServiceConfig } from '../config/model.ts';
 import type { Problem } from '../config/problem.ts';
-import type { IdentitySource, TrustBundles } from '../identity/source.ts';
-import { gatewayId, serviceId } from '../identity/spiffe-id.ts';
+import type { IdentitySource, Svid, TrustBundles } from '../identity/source.ts';
+import { gatewayId, type SpiffeId, serviceId } from '../identity/spiffe-id.ts';
 import { verifyPeer } from '../identity/verify.ts';
 import type { Peer, Role } from '../plugin.ts';
 import type { Caller } from '../upstream/caller.ts';
@@ -21,9 +21,6 @@ import type { ListenerSpec } from './listener-spec.ts';
 /** TLS 1.2 because meshes are migrated, not because it is wanted. */
 const MIN_VERSION = 'TLSv1.2';
 const SESSION_ID_CONTEXT = 'selvedge mesh';
-
-/** Certificates that were verified in a full handshake; a resumed one brings the leaf alone. Past it the oldest is forgotten. */
-const MAX_VERIFIED = 10_000;
 
 /** Loaded with the first mesh: a process without one never reads it. */
 export async function openMeshIdentity(mesh: Mesh): Promise<IdentitySource> {
@@ -51,8 +48,9 @@ export class MeshIdentity {
   readonly #open: OpenIdentity;
   readonly #onChange: () => void;
   readonly #callers = new Map<string, MeshCaller>();
-  readonly #verified = new Map<string, string>();
   #held: Held | null = null;
+  /** Those that the config in force needs. */
+  #ids: readonly string[] = [];
   /** Certificates, keys or trust have changed so often. */
   version = 1;
 
@@ -65,7 +63,7 @@ export class MeshIdentity {
   /** Never rejects: a certificate that cannot be had is a problem. */
   async prepare(config: Config, specs: readonly ListenerSpec[]): Promise<PreparedIdentity> {
     const ids = neededIds(config, specs);
-    if (ids.length === 0) return { problems: [], commit: () => this.#replace(null), abandon() {} };
+    if (ids.length === 0) return { problems: [], commit: () => this.#replace(null, ids), abandon() {} };
     const { trustDomain, aliases, identity } = config.mesh;
     const key = JSON.stringify([trustDomain, aliases, identity]);
     const held = this.#held?.key === key ? this.#held : null;
@@ -77,13 +75,18 @@ export class MeshIdentity {
       if (held === null) source?.close();
       return { problems: [problemOf(error)], commit() {}, abandon() {} };
     }
-    if (held !== null) return { problems: [], commit() {}, abandon() {} };
+    if (held !== null) return { problems: [], commit: () => this.#replace(held, ids), abandon() {} };
     const opened = source;
     return {
       problems: [],
-      commit: () => this.#replace({ key, source: opened, stop: opened.onChange(() => this.#changed()) }),
+      commit: () => this.#replace({ key, source: opened, stop: opened.onChange(() => this.#changed()) }, ids),
       abandon: () => opened.close(),
     };
+  }
+
+  /** The certificates of this process. */
+  svids(): Svid[] {
+    return this.#ids.flatMap((id) => this.source?.svid(id) ?? []);
   }
 
   /** Null while the mesh is off. */
@@ -111,43 +114,29 @@ export class MeshIdentity {
 
   /** The peer of a connection whose chain OpenSSL has accepted, or why it is refused all the same. */
   verify(socket: TLSSocket): Peer | string {
+    const verdict = verifyPeer(socket, this.#bundles(), Date.now(), 'client');
     const leaf = socket.getPeerX509Certificate();
-    if (leaf === undefined) return 'it showed no certificate';
-    const { fingerprint256 } = leaf;
-    const known = this.#verified.get(fingerprint256);
-    if (known === undefined) {
-      const result = verifyPeer(chainOf(socket.getPeerCertificate(true)), this.#bundles(), Date.now());
-      if (!result.ok) return result.reason;
-      this.#remember(fingerprint256, result.id.id);
-      return peerOf(leaf, result.id.id);
-    }
-    return Date.parse(leaf.validTo) > Date.now() ? peerOf(leaf, known) : 'its certificate has expired';
+    if (!verdict.ok) return verdict.reason;
+    return leaf === undefined ? 'no certificate' : peerOf(leaf, verdict.id);
   }
 
   /** For `checkServerIdentity`: undefined when this is `expects`. */
   refuse(certificate: DetailedPeerCertificate, expects: string): Error | undefined {
-    const result = verifyPeer(chainOf(certificate), this.#bundles(), Date.now());
+    const result = verifyPeer(chainOf(certificate), this.#bundles(), Date.now(), 'server');
     if (!result.ok) return new Error(`the hop is refused: ${result.reason}`);
     return result.id.id === expects ? undefined : new Error(`the hop is ${result.id.id}, not ${expects}`);
   }
 
   close(): void {
-    this.#replace(null);
+    this.#replace(null, []);
   }
 
   #bundles(): TrustBundles {
     return this.source?.bundles() ?? NO_BUNDLES;
   }
 
-  #remember(fingerprint: string, id: string): void {
-    if (this.#verified.size >= MAX_VERIFIED) {
-      const [oldest] = this.#verified.keys();
-      this.#verified.delete(oldest);
-    }
-    this.#verified.set(fingerprint, id);
-  }
-
-  #replace(held: Held | null): void {
+  #replace(held: Held | null, ids: readonly string[]): void {
+    this.#ids = ids;
     const before = this.#held;
     if (before === held) return;
     this.#held = held;
@@ -158,8 +147,6 @@ export class MeshIdentity {
 
   #changed(): void {
     this.version += 1;
-    // Another bundle may trust less.
-    this.#verified.clear();
     this.#onChange();
   }
 }
@@ -248,12 +235,11 @@ function chainOf(certificate: DetailedPeerCertificate): X509Certificate[] {
   return chain;
 }
 
-function peerOf(leaf: X509Certificate, id: string): Peer {
-  const [, , trustDomain, ...path] = id.split('/');
+function peerOf(leaf: X509Certificate, { id, trustDomain, path }: SpiffeId): Peer {
   return {
     id,
     trustDomain,
-    service: path[0] === 'service' ? path.slice(1).join('/') : null,
+    service: path.startsWith('service/') ? path.slice('service/'.length) : null,
     subject: leaf.subject,
     fingerprint256: leaf.fingerprint256,
     verified: true,

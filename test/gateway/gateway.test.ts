@@ -136,13 +136,13 @@ t.test('a gateway listens where its listeners say, with their limits and its tru
 t.test('the edge chain begins with request-id, metrics and, where it is on, the access log', async (t) => {
   const metrics = { buckets: [0.1, 1], maxSeries: 100 };
   const accessLog = { sample: 0.5, always: { errors: true, slowMs: 100 }, redact: ['cookie'], fields: {}, headers: [] };
-  t.same(defaultEdgePlugins({ metrics, accessLog } as unknown as Config), [
+  t.same(defaultEdgePlugins({ metrics, accessLog, gateways: [] } as unknown as Config, 'public'), [
     { name: 'request-id', options: { trust: false } },
     { name: 'metrics', options: metrics },
     { name: 'access-log', options: accessLog },
   ]);
   t.same(
-    defaultEdgePlugins({ metrics, accessLog: null } as unknown as Config).map(({ name }) => name),
+    defaultEdgePlugins({ metrics, accessLog: null, gateways: [] } as unknown as Config, 'public').map(({ name }) => name),
     ['request-id', 'metrics'],
   );
 });

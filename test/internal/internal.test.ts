@@ -84,13 +84,14 @@ t.test('a hop finds the client that the edge found, not one that a stranger wrot
 t.test('the chain of a hop takes the id of its caller over', async (t) => {
   const metrics = { buckets: [], maxSeries: 100 };
   for (const side of ['inbound', 'outbound'] as const) {
-    t.same(defaultHopPlugins({ metrics, accessLog: null } as unknown as Config, side), [
+    t.same(defaultHopPlugins({ metrics, accessLog: null, services: [] } as unknown as Config, side, 'orders'), [
       { name: 'request-id', options: { trust: true } },
+      ...(side === 'inbound' ? [{ name: 'mtls', options: {} }] : []),
       { name: 'metrics', options: metrics },
     ]);
   }
   const accessLog = { sample: 1, always: { errors: true, slowMs: null }, redact: [], fields: {}, headers: [] };
-  t.match(defaultHopPlugins({ metrics, accessLog } as unknown as Config, 'inbound').at(-1), {
+  t.match(defaultHopPlugins({ metrics, accessLog, services: [] } as unknown as Config, 'inbound', 'orders').at(-1), {
     name: 'access-log',
     options: accessLog,
   });

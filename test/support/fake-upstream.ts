@@ -265,5 +265,13 @@ export interface FakeUpstream {
 
 export function fakeUpstream(wheel: TimerWheel, seed = 1): FakeUpstream {
   const network = new FakeNetwork();
-  return { network, deps: { wheel, makeTransport: network.makeTransport, random: seededRandom(seed), idOf: (name) => `spiffe://mesh.internal/service/${name}` } };
+  return {
+    network,
+    deps: {
+      wheel,
+      makeTransport: network.makeTransport,
+      random: seededRandom(seed),
+      idOf: (name) => `spiffe://mesh.internal/service/${name}`,
+    },
+  };
 }

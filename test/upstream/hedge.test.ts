@@ -39,7 +39,7 @@ const AFTER_100 = { afterMs: 100, quantile: null };
 const CLIENT_LEFT = new SelvedgeError('SLV_CLIENT_ABORTED', 'the client left');
 
 const toEndpoint: Dispatch = (options, handler) =>
-  ((options.call as Call).tried.at(-1) as Endpoint).dispatch(options, handler);
+  ((options.call as Call).tried.at(-1) as Endpoint).dispatch(options, handler, null);
 
 /** Knows the head as raw lines, what the handler threw away, and that nothing comes after the end. */
 class Client extends Recorder {
@@ -652,7 +652,11 @@ t.test('over real connections', async (t) => {
     }
     const wheel = new TimerWheel();
     const config = serviceConfig(addresses);
-    const service = compileServices([config], null, { wheel, makeTransport: http1Transport(wheel) }).get('orders')!;
+    const service = compileServices([config], null, {
+      wheel,
+      makeTransport: http1Transport(wheel),
+      idOf: (name) => name,
+    }).get('orders')!;
     t.teardown(() => service.destroy());
     const layers = [deadline, hedge, retry, balance, perTry];
     const stack = layers.reduceRight((inner, layer) => layer(inner), toEndpoint);

@@ -44,7 +44,7 @@ async function deadAddress(): Promise<string> {
 
 function setUp(t: { teardown: Teardown }, addresses: string[], tls: UpstreamTls | null = null) {
   const wheel = new TimerWheel();
-  const deps = { wheel, makeTransport: http1Transport(wheel), random: seededRandom(1) };
+  const deps = { wheel, makeTransport: http1Transport(wheel), random: seededRandom(1), idOf: (name: string) => name };
   const service = compileServices([serviceConfig(addresses, { tls })], null, deps).get('orders')!;
   t.teardown(() => service.destroy());
   const send = (callRest: Partial<Call> = {}, optionsRest: Partial<DispatchOptions> = {}) => {
