@@ -48,9 +48,9 @@ const read = new WeakMap<TrustBundles, Map<string, readonly KnownCertificate[]>>
 export function rootsOf(bundles: TrustBundles, trustDomain: string): readonly KnownCertificate[] {
   const text = bundles.get(trustDomain);
   if (text === undefined) return [];
-  let ofBundles = read.get(bundles);
-  if (ofBundles === undefined) read.set(bundles, (ofBundles = new Map()));
-  let roots = ofBundles.get(trustDomain);
-  if (roots === undefined) ofBundles.set(trustDomain, (roots = readRoots(text)));
+  const ofBundles = read.get(bundles) ?? new Map<string, readonly KnownCertificate[]>();
+  read.set(bundles, ofBundles);
+  const roots = ofBundles.get(trustDomain) ?? readRoots(text);
+  ofBundles.set(trustDomain, roots);
   return roots;
 }

@@ -162,8 +162,8 @@ function remembered(bundles: TrustBundles): readonly KnownCertificate[] {
 
 function remember(bundles: TrustBundles, path: readonly KnownCertificate[]): void {
   if (path.length === 0) return;
-  let list = good.get(bundles);
-  if (list === undefined) good.set(bundles, (list = []));
+  const list = good.get(bundles) ?? [];
+  good.set(bundles, list);
   for (const one of path) {
     if (list.some(({ certificate }) => certificate.raw.equals(one.certificate.raw))) continue;
     if (list.length === MAX_REMEMBERED) list.shift();

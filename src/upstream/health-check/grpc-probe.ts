@@ -8,8 +8,9 @@ import {
 } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
+import { grpcStatusName } from '../../http/grpc-wire.ts';
 import type { Endpoint } from '../endpoint.ts';
-import { grpcStatusName, healthRequest, SERVING, servingStatus, servingStatusName } from './grpc-message.ts';
+import { healthRequest, SERVING, servingStatus, servingStatusName } from './grpc-message.ts';
 import { openSocket } from './open-socket.ts';
 import { failureDetail, MAX_ANSWER_BYTES, type Probe, type ProbeDone, USER_AGENT } from './probe.ts';
 
