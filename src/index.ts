@@ -3,7 +3,9 @@ import { type Logger, pino } from 'pino';
 import { Registry } from 'prom-client';
 import { openAdmin } from './admin/admin.ts';
 import type { ConfigInput } from './config/define.ts';
+import type { Mesh } from './config/model.ts';
 import type { Problem } from './config/problem.ts';
+import type { IdentitySource } from './identity/source.ts';
 import { builtins } from './plugins/index.ts';
 import { type CloseOptions, type ReloadOutcome, Runtime, type RuntimeState } from './runtime/control.ts';
 import { stdoutLogger } from './runtime/process-log.ts';
@@ -13,9 +15,10 @@ import { version } from './runtime/version.ts';
 
 export type { ConfigInput } from './config/define.ts';
 export { defineConfig } from './config/define.ts';
-export type { Place } from './config/model.ts';
+export type { Mesh, Place } from './config/model.ts';
 export { formatProblem, type Problem } from './config/problem.ts';
 export { type Code, SelvedgeError } from './errors.ts';
+export type { IdentitySource, Svid, TrustBundles } from './identity/source.ts';
 export { ConfigError, RoleError } from './runtime/config-error.ts';
 export type { CloseOptions, ReloadOutcome, RuntimeState };
 
@@ -35,6 +38,11 @@ export interface SelvedgeOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** Folder that relative paths start from; default the process's. */
   readonly cwd?: string;
+  /**
+   * Certificates from elsewhere than `mesh.identity` can say: called with what the config says of the mesh, once for every config that
+   * says something else.
+   */
+  readonly identity?: (mesh: Mesh) => Promise<IdentitySource>;
   /** Reload when a file of the config changes; default true for a path. Certificates count as files of the config. */
   readonly watch?: boolean;
 }
@@ -96,6 +104,7 @@ export async function createSelvedge(options: SelvedgeOptions): Promise<Selvedge
     registry,
     version: running,
     watch: options.watch ?? typeof config === 'string',
+    openIdentity: options.identity,
     openAdmin: (inspected) => (admin) => openAdmin(admin, inspected, registry, running),
   });
   return {

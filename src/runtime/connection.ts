@@ -104,7 +104,7 @@ function peerOf(socket: TLSSocket): Peer | null {
     id: uri?.value ?? commonName(certificate) ?? certificate.subject,
     trustDomain: spiffe?.trustDomain ?? null,
     service,
-    subject: certificate.subject,
+    subject: certificate.subject ?? '',
     fingerprint256: certificate.fingerprint256,
     verified: true,
     expiresAt: Date.parse(certificate.validTo),

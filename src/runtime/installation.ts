@@ -11,7 +11,7 @@ import { DataPlane } from './data-plane.ts';
 import { registerIdentityMetrics } from './identity-metrics.ts';
 import { Listener } from './listener.ts';
 import { ListenerSet } from './listener-set.ts';
-import { MeshIdentity, openMeshIdentity } from './mesh-identity.ts';
+import { MeshIdentity, type OpenIdentity, openMeshIdentity } from './mesh-identity.ts';
 import { nothingToRun } from './roles.ts';
 import { RolloutStore } from './rollouts.ts';
 import { SharedStore } from './shared.ts';
@@ -27,6 +27,8 @@ export interface InstallationOptions {
   readonly logger: Logger;
   readonly registry: Registry;
   readonly openAdmin: OpenAdmin;
+  /** Default: as `mesh.identity` says. */
+  readonly openIdentity?: OpenIdentity;
 }
 
 export class Installation {
@@ -39,7 +41,7 @@ export class Installation {
   readonly #log: Logger;
   #closing = false;
 
-  constructor({ roles, builtins, logger, registry, openAdmin }: InstallationOptions) {
+  constructor({ roles, builtins, logger, registry, openAdmin, openIdentity = openMeshIdentity }: InstallationOptions) {
     this.#log = logger;
     const wheel = new TimerWheel({ onError: (error) => logger.error({ err: error }, 'a timer failed') });
     const shared = new SharedStore((error, key) => logger.error({ err: error, key }, 'shared state was not disposed'));
@@ -48,7 +50,7 @@ export class Installation {
     const services = () => this.dataPlane.current?.services ?? NO_SERVICES;
     const { rollouts } = this;
     const events = upstreamMetrics(registry, logger, () => services().values());
-    this.identity = new MeshIdentity(openMeshIdentity, () => this.listeners.refreshIdentity());
+    this.identity = new MeshIdentity(openIdentity, () => this.listeners.refreshIdentity());
     const { identity } = this;
     registerIdentityMetrics(registry, identity);
     this.#compileDeps = { roles, builtins, logger, registry, wheel, shared, rollouts, services, events, identity };

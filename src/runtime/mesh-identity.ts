@@ -240,7 +240,8 @@ function peerOf(leaf: X509Certificate, { id, trustDomain, path }: SpiffeId): Pee
     id,
     trustDomain,
     service: path.startsWith('service/') ? path.slice('service/'.length) : null,
-    subject: leaf.subject,
+    // Of an empty one Node says nothing, whatever its types say.
+    subject: leaf.subject ?? '',
     fingerprint256: leaf.fingerprint256,
     verified: true,
     expiresAt: Date.parse(leaf.validTo),
