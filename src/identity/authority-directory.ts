@@ -11,6 +11,7 @@ import {
   makeRoot,
   openAuthority,
 } from './authority.ts';
+import { inFile } from './in-file.ts';
 import { withLock } from './lock.ts';
 import { pem, pemBlocks } from './pem.ts';
 import { privateDirectory, readPrivate, removeLeftovers, writePrivate } from './private-files.ts';
@@ -200,12 +201,4 @@ async function readAuthority(path: string, trustDomain: string): Promise<Authori
       );
     return authority;
   });
-}
-
-function inFile<T>(path: string, act: () => T): T {
-  try {
-    return act();
-  } catch (error) {
-    throw new Error(`${path} cannot be used: ${(error as Error).message}`, { cause: error });
-  }
 }

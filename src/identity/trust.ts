@@ -1,7 +1,7 @@
 // The roots that a trust domain is known by, read once for all handshakes that they judge.
 import { X509Certificate } from 'node:crypto';
 import { type CertificateFacts, certificateFacts } from './certificate-facts.ts';
-import { pem, pemBlocks } from './pem.ts';
+import { isBrokenOff, pem, pemBlocks } from './pem.ts';
 import type { TrustBundles } from './source.ts';
 
 /** Roots of one trust domain at most. */
@@ -17,8 +17,9 @@ export function known(certificate: X509Certificate): KnownCertificate {
   return { certificate, facts: certificateFacts(certificate) };
 }
 
-/** Every certificate of a PEM text, in order. @throws Error that says which one is bad */
+/** Every certificate of a PEM text, in order. @throws Error that says which one is bad, or that the text is not whole */
 export function readCertificates(text: string): KnownCertificate[] {
+  if (isBrokenOff(text)) throw new Error('a PEM block has no end');
   return pemBlocks(text, 'CERTIFICATE').map((der, index) => {
     try {
       return known(new X509Certificate(der));
