@@ -20,15 +20,15 @@ const MAX_CHAIN = 8;
 /** Signatures that one verdict may cost: certificates that have signed each other can be lined up in very many ways. */
 const MAX_SIGNATURES = 32;
 
-/** Intermediates per set of bundles that resumed sessions may lean on. */
+/** Intermediates that resumed sessions may lean on. */
 const MAX_REMEMBERED = 64;
 
 /**
  * `chain`: as presented, the leaf first; or the socket that it came by. The chain has to end at a root of the trust domain that the
  * leaf names: a partner's CA cannot make ids of ours. `side` null: an extended key usage for either side is good.
  *
- * A server knows only the leaf of a client that resumes its session, so intermediates of chains that were good are remembered as
- * long as the bundles are the same. A client knows nothing of the server then: such a connection is refused, sessions must not be resumed.
+ * A server knows only the leaf of a client that resumes its session, so intermediates of chains that were good are
+ * remembered. A client knows nothing of the server then, and Node does not ask again: a session is kept with the identity that began it.
  */
 export function verifyPeer(
   chain: readonly X509Certificate[] | TLSSocket,
@@ -61,9 +61,9 @@ export function verifyPeer(
     return refuse(`the bundle of ${id.trustDomain} cannot be read: ${(error as Error).message}`);
   }
   if (roots.length === 0) return refuse(`the trust domain ${id.trustDomain} is not known`);
-  const path = pathToRoot(leaf, resumed ? remembered(bundles) : others, roots, now);
+  const path = pathToRoot(leaf, resumed ? good : others, roots, now);
   if (typeof path === 'string') return refuse(path);
-  remember(bundles, path);
+  remember(path);
   return { ok: true, id };
 }
 
@@ -153,20 +153,16 @@ function pathToRoot(
   return climb(leaf, []) ?? reason;
 }
 
-/** Those of good chains only, so that nobody but the CAs of the bundles can fill it. */
-const good = new WeakMap<TrustBundles, KnownCertificate[]>();
+/**
+ * Of good chains only, so that nobody but CAs that were trusted can fill it. What is remembered is trusted no longer than its root:
+ * a path is looked for anew each time, and bundles change while handshakes are under way.
+ */
+const good: KnownCertificate[] = [];
 
-function remembered(bundles: TrustBundles): readonly KnownCertificate[] {
-  return good.get(bundles) ?? [];
-}
-
-function remember(bundles: TrustBundles, path: readonly KnownCertificate[]): void {
-  if (path.length === 0) return;
-  const list = good.get(bundles) ?? [];
-  good.set(bundles, list);
+function remember(path: readonly KnownCertificate[]): void {
   for (const one of path) {
-    if (list.some(({ certificate }) => certificate.raw.equals(one.certificate.raw))) continue;
-    if (list.length === MAX_REMEMBERED) list.shift();
-    list.push(one);
+    if (good.some(({ certificate }) => certificate.raw.equals(one.certificate.raw))) continue;
+    if (good.length === MAX_REMEMBERED) good.shift();
+    good.push(one);
   }
 }

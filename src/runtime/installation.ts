@@ -50,7 +50,7 @@ export class Installation {
     const services = () => this.dataPlane.current?.services ?? NO_SERVICES;
     const { rollouts } = this;
     const events = upstreamMetrics(registry, logger, () => services().values());
-    this.identity = new MeshIdentity(openIdentity, () => this.listeners.refreshIdentity());
+    this.identity = new MeshIdentity(openIdentity, logger, () => this.listeners.refreshIdentity());
     const { identity } = this;
     registerIdentityMetrics(registry, identity);
     this.#compileDeps = { roles, builtins, logger, registry, wheel, shared, rollouts, services, events, identity };

@@ -11,6 +11,7 @@ import type {
 import { createSecureContext } from 'node:tls';
 import type { Config, Mesh, ServiceConfig } from '../config/model.ts';
 import type { Problem } from '../config/problem.ts';
+import type { IdentityLog } from '../identity/deps.ts';
 import type { IdentitySource, Svid, TrustBundles } from '../identity/source.ts';
 import { gatewayId, type SpiffeId, serviceId } from '../identity/spiffe-id.ts';
 import { verifyPeer } from '../identity/verify.ts';
@@ -22,13 +23,17 @@ import type { ListenerSpec } from './listener-spec.ts';
 const MIN_VERSION = 'TLSv1.2';
 const SESSION_ID_CONTEXT = 'selvedge mesh';
 
-/** Loaded with the first mesh: a process without one never reads it. */
-export async function openMeshIdentity(mesh: Mesh): Promise<IdentitySource> {
-  const { openIdentity } = await import('../identity/open.ts');
-  return openIdentity(mesh);
-}
+/** Where the certificates of a mesh come from. */
+export type OpenIdentity = (mesh: Mesh, log: IdentityLog) => Promise<IdentitySource>;
 
-export type OpenIdentity = (mesh: Mesh) => Promise<IdentitySource>;
+/** Loaded with the first mesh: a process without one never reads it. */
+export async function openMeshIdentity(
+  { trustDomain, aliases, identity }: Mesh,
+  log: IdentityLog,
+): Promise<IdentitySource> {
+  const { openIdentity } = await import('../identity/open.ts');
+  return openIdentity(identity, { trustDomain, aliases, log });
+}
 
 /** What one config asks for, ready but not in force. Exactly one of the two is called. */
 export interface PreparedIdentity {
@@ -46,6 +51,7 @@ interface Held {
 
 export class MeshIdentity {
   readonly #open: OpenIdentity;
+  readonly #log: IdentityLog;
   readonly #onChange: () => void;
   readonly #callers = new Map<string, MeshCaller>();
   #held: Held | null = null;
@@ -55,8 +61,9 @@ export class MeshIdentity {
   version = 1;
 
   /** @param onChange listeners are to take the new certificate */
-  constructor(open: OpenIdentity, onChange: () => void) {
+  constructor(open: OpenIdentity, log: IdentityLog, onChange: () => void) {
     this.#open = open;
+    this.#log = log;
     this.#onChange = onChange;
   }
 
@@ -69,7 +76,7 @@ export class MeshIdentity {
     const held = this.#held?.key === key ? this.#held : null;
     let source: IdentitySource | null = null;
     try {
-      source = held?.source ?? (await this.#open(config.mesh));
+      source = held?.source ?? (await this.#open(config.mesh, this.#log));
       await source.need(ids);
     } catch (error) {
       if (held === null) source?.close();

@@ -142,7 +142,9 @@ t.test('the edge chain begins with request-id, metrics and, where it is on, the 
     { name: 'access-log', options: accessLog },
   ]);
   t.same(
-    defaultEdgePlugins({ metrics, accessLog: null, gateways: [] } as unknown as Config, 'public').map(({ name }) => name),
+    defaultEdgePlugins({ metrics, accessLog: null, gateways: [] } as unknown as Config, 'public').map(
+      ({ name }) => name,
+    ),
     ['request-id', 'metrics'],
   );
 });
