@@ -1,13 +1,15 @@
 // `npm run bench`: plain proxying beside its peers in one run, alternating rounds, CPU per request as medians and ratios.
+// `npm run bench -- armed`: what resilience costs, all of it switched on beside all of it switched off.
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { median, memoryMiB, type Sample, sample } from './measure.ts';
-import { type Peer, startBackend, startPeers } from './peers.ts';
+import { type Peer, startArmed, startBackend, startPeers } from './peers.ts';
 
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     quick: { type: 'boolean', default: false },
     rounds: { type: 'string' },
@@ -15,6 +17,7 @@ const { values } = parseArgs({
     only: { type: 'string' },
   },
 });
+const armed = positionals.includes('armed');
 const rounds = Number(values.rounds ?? (values.quick ? 3 : 7));
 const seconds = Number(values.seconds ?? (values.quick ? 2 : 5));
 
@@ -22,9 +25,9 @@ const dir = mkdtempSync(join(tmpdir(), 'selvedge-bench-'));
 const backend = await startBackend(dir);
 const peers: Peer[] = [];
 try {
-  const all = await startPeers(dir);
-  peers.push(...all);
-  const measured = values.only === undefined ? all : all.filter((peer) => peer.name.includes(values.only as string));
+  await (armed ? startArmed(dir, peers) : startPeers(dir, peers));
+  const measured =
+    values.only === undefined ? peers : peers.filter((peer) => peer.name.includes(values.only as string));
   const samples = new Map<string, Sample[]>(measured.map((peer) => [peer.name, []]));
   for (const peer of measured) await sample(peer.child.pid as number, peer.url, values.quick ? 1 : 3);
   for (let round = 1; round <= rounds; round++) {
@@ -35,6 +38,7 @@ try {
     }
   }
   report(measured, samples);
+  if (armed) reportRatio(samples);
 } finally {
   for (const { child } of [...peers, { child: backend }]) {
     if (child.exitCode === null && child.kill('SIGTERM'))
@@ -85,6 +89,7 @@ function report(measured: readonly Peer[], samples: ReadonlyMap<string, readonly
       `| ${row.name} | ${row.version} | ${row.cpuMicros} | ${row.overNginx ?? '-'} | ${row.requestsPerSecond} | ${row.p99Ms} | ${row.rssMiB} (${row.ownMiB}) |\n`,
     );
   }
+  if (armed) return;
   const result = {
     at: new Date().toISOString(),
     node: process.version,
@@ -96,6 +101,14 @@ function report(measured: readonly Peer[], samples: ReadonlyMap<string, readonly
     table,
   };
   writeFileSync(new URL('./results.json', import.meta.url), `${JSON.stringify(result, null, 2)}\n`);
+}
+
+/** By rounds: what disturbs one of a pair most likely disturbs the other. */
+function reportRatio(samples: ReadonlyMap<string, readonly Sample[]>): void {
+  const unarmed = samples.get('selvedge unarmed') ?? [];
+  const ratios = (samples.get('selvedge armed') ?? []).map(({ cpuMicros }, at) => cpuMicros / unarmed[at].cpuMicros);
+  const spread = `${round(Math.min(...ratios))} to ${round(Math.max(...ratios))}`;
+  process.stdout.write(`\narmed over unarmed, CPU a request: ${round(median(ratios))} (rounds: ${spread})\n`);
 }
 
 function round(value: number): number {

@@ -30,6 +30,9 @@ export interface Scenario {
 /** Milliseconds that a shared machine may take for what is due at once. */
 const SLACK_MS = 400;
 
+/** Endpoints take a moment, so that requests are under way when something breaks. */
+const WORKING: Steady = { mode: 'ok', delayMs: 20 };
+
 const idempotent = (answers: readonly Answer[]): Answer[] => answers.filter(isIdempotent);
 const failuresOf = (answers: readonly Answer[]): number => answers.filter(failed).length;
 
@@ -44,7 +47,7 @@ async function play(
   setting: Setting,
   fault: (load: Load, upstreams: readonly Upstream[], at: (share: number) => Promise<void>) => Promise<void>,
 ): Promise<{ answers: readonly Answer[]; upstreams: readonly Upstream[]; latestMs: number }> {
-  const upstreams = await startUpstreams(owner, scale, 3);
+  const upstreams = await startUpstreams(owner, scale, 3, { behaviour: WORKING });
   const gateway = await startGateway(owner, scale, upstreams, setting);
   const running = load(gateway.port, scale);
   await fault(running, upstreams, (share) => running.until(scale.seconds * 1000 * share));
@@ -54,8 +57,8 @@ async function play(
 const killed: Scenario = {
   name: 'one endpoint is killed: no idempotent request fails',
   async play(scale, owner) {
-    const others = await startUpstreams(owner, scale, 2);
-    const victim = await spawnUpstream(owner);
+    const others = await startUpstreams(owner, scale, 2, { behaviour: WORKING });
+    const victim = await spawnUpstream(owner, { behaviour: WORKING });
     const upstreams = [...others, victim];
     const gateway = await startGateway(owner, scale, upstreams, {
       route: { retry: { attempts: 2, on: ['connect-failure', 'reset'] } },
@@ -189,7 +192,7 @@ const outage: Scenario = {
         deliveriesAt.push(deliveredTo(all).total);
         await becomeAll({ mode: 'refuse' });
         await at(0.65);
-        await becomeAll({ mode: 'ok' });
+        await becomeAll(WORKING);
         healedMs = running.elapsedMs;
         servedBefore = all.map((upstream) => upstream.deliveries().total);
       },
@@ -243,7 +246,7 @@ async function restarting(
   const fromMs = running.elapsedMs;
   await upstreams[0].behave({ mode: 'refuse' });
   await running.until(fromMs + 1_000);
-  await upstreams[0].behave({ mode: 'ok' });
+  await upstreams[0].behave(WORKING);
   const awayMs = [fromMs, running.elapsedMs] as const;
   return { answers: await running.done, upstreams, awayMs };
 }
@@ -307,7 +310,7 @@ function flapping(
         },
         async (_running, [, victim], at) => {
           await at(0.1);
-          await victim.behave({ mode: 'flapping', between: [{ mode: 'ok' }, other], every: every(scale) });
+          await victim.behave({ mode: 'flapping', between: [WORKING, other], every: every(scale) });
         },
       );
       return {
@@ -377,7 +380,7 @@ const keptConnections: Scenario = {
 const reloaded: Scenario = {
   name: 'endpoints come and go by reloads: nobody notices',
   async play(scale, owner) {
-    const upstreams = await startUpstreams(owner, scale, 3);
+    const upstreams = await startUpstreams(owner, scale, 3, { behaviour: WORKING });
     const [one, two, three] = upstreams;
     const gateway = await startGateway(owner, scale, [one, two], {});
     const running = load(gateway.port, scale);
