@@ -53,6 +53,8 @@ export const CODES = {
   SLV_UPSTREAM_INCOMPLETE: define(502, 'The service broke off its response', 'http_response_incomplete', 14),
   SLV_NO_ENDPOINT: define(503, 'No endpoint of the service is available', 'destination_unavailable', 14),
   SLV_POOL_FULL: define(503, 'The service has no connection to spare', 'connection_limit_reached', 14),
+  SLV_REQUEST_LIMIT: define(503, 'The service has no capacity to spare', 'destination_unavailable', 14),
+  SLV_CONCURRENCY_LIMIT: define(503, 'The service has no capacity to spare', 'destination_unavailable', 14),
   SLV_DRAINING: define(503, 'The gateway is shutting down', 'proxy_internal_error', 14),
   SLV_CONNECTION_LIMIT: define(503, 'The listener has no connection to spare', 'connection_limit_reached', 14),
   SLV_CONNECT_TIMEOUT: define(504, 'Connecting to the service took too long', 'connection_timeout', 4),

@@ -21,6 +21,9 @@ const SIZE = /^(\d{1,15}(?:\.\d{1,6})?)(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?$/;
 const SHARE = /^(\d{1,3}(?:\.\d{1,6})?)%$/;
 const RATE = /^([^/]{1,24})\/(?:(ms|s|m|h|d)|(\d[^/]{0,23}))$/;
 
+/** Node's timers hold a signed 32-bit number of milliseconds; more fires at once. */
+export const MAX_TIMER_MS = 2 ** 31 - 1;
+
 /** As users write them: for messages and for the patterns of schemas. */
 export const UNIT_EXAMPLES = {
   duration: '250ms, 10s, 5m, 1h30m',

@@ -94,8 +94,11 @@ export function buildAdmin(admin: Admin, runtime: Inspected, registry: Registry,
 /** Why traffic should go elsewhere; empty: it should come. */
 export function unreadyReasons(runtime: Pick<Runtime, 'state' | 'snapshot'>): readonly string[] {
   if (runtime.state === 'draining' || runtime.state === 'stopped') return ['draining'];
-  if (runtime.state !== 'running' || runtime.snapshot === null) return ['no config is in force yet'];
-  return [];
+  const { snapshot } = runtime;
+  if (runtime.state !== 'running' || snapshot === null) return ['no config is in force yet'];
+  // A reload does not make unready what was ready before.
+  if (snapshot.revision > 1) return [];
+  return snapshot.unchecked.map((service) => `service "${service}" has not been checked yet`);
 }
 
 function describeRejection({ lastRejected }: Inspected) {

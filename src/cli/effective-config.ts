@@ -84,9 +84,10 @@ export function roleSelection(role: string, config: Config): Selection {
   const routes = config.routes.filter((route) =>
     kind === 'gateway' ? route.gateways.includes(name) : route.internal.length > 0,
   );
-  const reached = routes.flatMap(({ action }) =>
-    action.kind === 'forward' ? action.backends.map(({ service }) => service) : [],
-  );
+  const reached = routes.flatMap(({ action, plugins }) => [
+    ...(action.kind === 'forward' ? action.backends.map(({ service }) => service) : []),
+    ...plugins.flatMap((plugin) => ('name' in plugin && plugin.name === 'mirror' ? mirrored(plugin.options) : [])),
+  ]);
   // A hop reaches every service by its name.
   const services = kind === 'gateway' ? reached : config.services.map((service) => service.name);
   return {
@@ -95,4 +96,10 @@ export function roleSelection(role: string, config: Config): Selection {
     routes: new Set(routes.map((route) => route.name)),
     others: true,
   };
+}
+
+/** Options that nobody has checked may be anything. */
+function mirrored({ to }: Readonly<Record<string, unknown>>): string[] {
+  const targets = Array.isArray(to) ? (to as { readonly service?: unknown }[]) : [];
+  return targets.flatMap((target) => (typeof target?.service === 'string' ? [target.service] : []));
 }

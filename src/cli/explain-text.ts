@@ -1,4 +1,5 @@
 // What `selvedge explain` prints for people; `--json` prints the explanation itself.
+import type { ExplainedPolicies, ExplainedRetry } from '../routing/explained-policies.ts';
 import type { ExplainedAction, ExplainedBackend, ExplainedCandidate, Explanation } from '../routing/explanation.ts';
 
 /** Ends with a line break. */
@@ -42,16 +43,44 @@ function actionLines(action: ExplainedAction): string[] {
       return [
         ...action.backends.flatMap(backendLines),
         `timeouts    request ${durationText(requestMs)}, per try ${perTry}, idle ${durationText(idleMs)}`,
+        ...policyLines(action.policies),
       ];
     }
   }
+}
+
+function policyLines({ retry, hedge, session, rollout }: ExplainedPolicies): string[] {
+  const lines = [`retry       ${retryText(retry)}`];
+  if (hedge !== null) {
+    const after = hedge.afterMs === null ? `p${percent(hedge.quantile ?? 0)}` : durationText(hedge.afterMs);
+    lines.push(`hedge       a second try after ${after}`);
+  }
+  if (session !== null) lines.push(`session     by ${session.kind} ${session.name}`);
+  if (rollout !== null) {
+    const { from, to, steps, everyMs } = rollout;
+    const shares = steps.map((step) => `${percent(step)}%`).join(', ');
+    lines.push(`rollout     from subset ${from} to ${to}: ${shares}, each for ${durationText(everyMs)}`);
+  }
+  return lines;
+}
+
+function retryText(retry: ExplainedRetry): string {
+  if (retry.from === 'plugin') return 'as plugin "retry" says';
+  const from = retry.from === 'default' ? 'default' : 'of the route';
+  if (retry.attempts === 0) return `none (${from})`;
+  return `${retry.attempts} more ${retry.attempts === 1 ? 'try' : 'tries'} on ${retry.on.join(', ')} (${from})`;
+}
+
+/** 0 to 1 as a percentage. */
+function percent(share: number): number {
+  return Number((share * 100).toFixed(2));
 }
 
 function backendLines(backend: ExplainedBackend): string[] {
   const { service, subset, share, path, host, endpoints, problem } = backend;
   const name = subset === null ? service : `${service}, subset ${subset}`;
   return [
-    `forward     ${name}, ${Number((share * 100).toFixed(2))}% of requests, as ${path}${host === '' ? '' : ` of ${host}`}`,
+    `forward     ${name}, ${percent(share)}% of requests, as ${path}${host === '' ? '' : ` of ${host}`}`,
     ...endpoints.map(({ address, hop, weight }) => {
       const through = hop === null ? '' : ` through its hop ${hop}`;
       return `  endpoint  ${address}${through}${weight === 1 ? '' : `, weight ${weight}`}`;

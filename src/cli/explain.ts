@@ -27,7 +27,7 @@ export const command: Command = {
   --json                the whole explanation as JSON
 
 Prints the listener, the routes in order of precedence with the first condition that failed in each, the chosen route with
-its chain, services, endpoints and timeouts, or what is answered instead.
+its chain, services, endpoints, timeouts and retries, or what is answered instead.
 
 Exit codes: 0 a route takes the request, 1 none does (404) or the request is refused (400), 2 wrong usage, 3 the config has errors.`,
   options: {

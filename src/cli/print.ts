@@ -20,7 +20,7 @@ export const command: Command = {
 
 Prints the config with all defaults filled in. Comments say where a value was written (file:line:column), which environment
 variables it was made of, or that it is a default. Secrets read [redacted]: contents of \${file:…}, variables whose names
-say that they are secret, passwords in URLs.
+say that they are secret, passwords in URLs, the secret of a session.
 
 Exit codes: 0 good, 1 the config has errors, 2 wrong usage.`,
   options: {

@@ -9,6 +9,8 @@ interface SchemaNode {
   readonly patternProperties?: Readonly<Record<string, SchemaNode>>;
   readonly items?: SchemaNode;
   readonly anyOf?: readonly SchemaNode[];
+  /** Keys that mean something only beside others. */
+  readonly dependencies?: Readonly<Record<string, readonly string[]>>;
 }
 
 /** Mutates `value`, which fits the schema with its shorthand written out. What is added has no origin: it is a default. */
@@ -25,7 +27,8 @@ function fill(schema: SchemaNode, value: unknown): void {
   }
   for (const [key, inner] of Object.entries(shape.properties ?? {})) {
     const container = value as Json;
-    if (!(key in container) && inner.default !== undefined) container[key] = structuredClone(inner.default);
+    const applies = (shape.dependencies?.[key] ?? []).every((other) => other in container);
+    if (!(key in container) && inner.default !== undefined && applies) container[key] = structuredClone(inner.default);
     fill(inner, container[key]);
   }
   for (const inner of Object.values(shape.patternProperties ?? {})) {

@@ -51,6 +51,16 @@ export class Origins {
     }
   }
 
+  /** Gives one value another key; it keeps the place where it was written. */
+  rename(container: Json, from: string, to: string): void {
+    const children = this.#containers.get(container)?.children as Map<string, Origin> | undefined;
+    const origin = children?.get(from);
+    container[to] = container[from];
+    delete container[from];
+    children?.delete(from);
+    if (origin !== undefined) children?.set(to, origin);
+  }
+
   /** Says that `container` is the long form of what stands at `origin`: `10.0.0.5:3000` → `{ address: 10.0.0.5:3000 }`. */
   expand<T extends object>(container: T, origin: Origin | undefined): T {
     if (origin === undefined) return container;

@@ -16,6 +16,8 @@ export const REDACTED = '[redacted]';
 
 /** Keys of plugin options whose values are secret wherever they were written. */
 const SECRET_OPTION = /(?:secret|password|passphrase|credentials?|privatekey|apikey|token)$/i;
+/** Keys of the config itself whose values are secret, as paths. */
+const SECRET_KEY = /^routes\[\d+\]\.session\.secret$/;
 /** `redis://user:password@host`. */
 const URL_PASSWORD = /^([a-z][a-z0-9+.-]*:\/\/[^/@:\s]*):[^/@\s]*@/i;
 
@@ -77,7 +79,7 @@ export class Provenance {
 
 function describe(origin: Origin | undefined, key: string, value: unknown, inOptions: boolean): ValueOrigin {
   if (origin === undefined) return DEFAULT;
-  const hidden = (inOptions && SECRET_OPTION.test(key)) || origin.secret;
+  const hidden = (inOptions && SECRET_OPTION.test(key)) || SECRET_KEY.test(origin.path) || origin.secret;
   return { place: origin.place, variables: origin.variables, redacted: redaction(value, hidden) };
 }
 

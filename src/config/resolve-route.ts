@@ -1,13 +1,17 @@
-// Resolves one route: what it matches, what it does and how long that may take.
+// Resolves one route: what it matches and what it does.
 import { formatHostPort, parseHost, parseHostPort } from '../http/address.ts';
 import { normalizePath } from '../http/path.ts';
 import type { CompleteConfig, CompleteRoute } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import { resolveHeaderChanges, resolveHeaders } from './header-names.ts';
-import type { Action, Backend, Match, Redirect, Rewrite, RouteConfig, Timeouts } from './model.ts';
+import { keyPlugins } from './key-plugins.ts';
+import type { Action, Backend, Match, Redirect, Rewrite, RouteConfig } from './model.ts';
 import { pluginUse } from './plugin-uses.ts';
 import { resolveHost, resolveMatch } from './resolve-match.ts';
-import { bytes, milliseconds } from './units.ts';
+import { resolveHedge, resolveRetry, resolveTimeouts } from './resolve-retry.ts';
+import { resolveRollout } from './resolve-rollout.ts';
+import { resolveSession } from './resolve-session.ts';
+import { bytes } from './units.ts';
 
 export function resolveRoute(route: Cursor<CompleteRoute>, config: Cursor<CompleteConfig>): RouteConfig {
   const keepEncodedSlashes = route.at('encodedSlashes').filled().value === 'keep';
@@ -17,6 +21,8 @@ export function resolveRoute(route: Cursor<CompleteRoute>, config: Cursor<Comple
     .items()
     .map((match) => resolveMatch(match, keepEncodedSlashes));
   const internal = route.value.internal ?? [];
+  const action = resolveAction(route, matches);
+  const timeouts = resolveTimeouts(route.at('timeout').filled());
   return {
     name: route.value.name,
     at: route.place,
@@ -25,20 +31,26 @@ export function resolveRoute(route: Cursor<CompleteRoute>, config: Cursor<Comple
     listeners: route.value.listeners ?? null,
     hosts: [...new Set(route.at('hosts').filled().items().map(resolveHost))],
     matches,
-    plugins: route.at('plugins').items().map(pluginUse),
-    action: resolveAction(route, matches),
+    plugins: [...route.at('plugins').items().map(pluginUse), ...keyPlugins(route, config, action)],
+    action,
     rewrite: resolveRewrite(route.at('rewrite').given(), matches),
     requestHeaders: resolveHeaderChanges(route.at('requestHeaders').given(), 'request'),
     responseHeaders: resolveHeaderChanges(route.at('responseHeaders').given(), 'response'),
-    timeouts: resolveTimeouts(route.at('timeout').filled()),
-    retry: null,
-    hedge: null,
-    session: null,
-    rollout: null,
+    timeouts,
+    retry: resolveRetry(route.at('retry').given(), timeouts),
+    hedge: resolveHedge(route.at('hedge').given(), timeouts, matches),
+    session: resolveSession(route.at('session').given()),
+    rollout: resolveRollout(route.at('rollout').given(), action),
     bodyBytes: bytes(route.at('bodyBytes').filled()),
     keepEncodedSlashes,
   };
 }
+
+/** `rollout` is not among them: it is refused. */
+const FORWARDING_KEYS = [
+  ...(['rewrite', 'requestHeaders', 'timeout'] as const),
+  ...(['retry', 'hedge', 'session', 'mirror', 'fault'] as const),
+] as const;
 
 function resolveAction(route: Cursor<CompleteRoute>, matches: readonly Match[]): Action {
   const to = route.at('to').given();
@@ -48,7 +60,7 @@ function resolveAction(route: Cursor<CompleteRoute>, matches: readonly Match[]):
   if (actions.length === 0) route.error('leads nowhere: it needs one of "to", "redirect" and "respond"');
   for (const extra of actions.slice(1)) extra.error('a route has one of "to", "redirect" and "respond", not several');
   if (to === null) {
-    for (const key of ['rewrite', 'requestHeaders', 'timeout'] as const) {
+    for (const key of FORWARDING_KEYS) {
       const unused = route.at(key).given();
       if (unused !== null && actions.length === 1 && route.wrote(key))
         unused.warn('has no effect on a route without "to"');
@@ -137,13 +149,4 @@ function resolvePaths(
     prefix.error('needs every match of the route to be a path prefix; there is nothing else that it could replace');
   }
   return { path: path?.value ?? null, prefix: prefix?.value ?? null };
-}
-
-function resolveTimeouts(timeout: Cursor<NonNullable<CompleteRoute['timeout']>>): Timeouts {
-  const perTry = timeout.at('perTry').given();
-  const requestMs = milliseconds(timeout.at('request').filled());
-  const perTryMs = perTry === null ? 0 : milliseconds(perTry);
-  if (perTry !== null && requestMs > 0 && perTryMs > requestMs)
-    perTry.warn('is longer than "request", which ends the request before');
-  return { requestMs, perTryMs, idleMs: milliseconds(timeout.at('idle').filled()) };
 }

@@ -1,20 +1,28 @@
 // Resolves one service: its endpoints, how they are dialled, its hop and what stands behind it.
 import { isIP } from 'node:net';
 import { formatHostPort, parseHostPort } from '../http/address.ts';
-import { DEFAULT_OUTLIER } from '../policies/outlier-detection.ts';
 import { type Clock, checkAuthorities, checkPair } from './certificates.ts';
 import type { CompleteService } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import { listenHost } from './listen-host.ts';
 import type { EndpointConfig, Hop, ServiceConfig, UpstreamTls } from './model.ts';
 import { pluginUses } from './plugin-uses.ts';
+import {
+  resolveConcurrency,
+  resolveConnections,
+  resolveLoadBalancing,
+  resolveLocality,
+  resolveRetryBudget,
+} from './resolve-balancing.ts';
+import { resolveHealthCheck, resolveOutlierDetection } from './resolve-health.ts';
 import { milliseconds } from './units.ts';
 
 export function resolveService(name: string, service: Cursor<CompleteService>, clock: Clock): ServiceConfig {
   const endpoints = resolveEndpoints(service);
   const tls = service.at('tls').given();
   const hop = service.at('internal').given();
-  const connections = service.at('connections').filled();
+  const connections = resolveConnections(service.at('connections').filled());
+  const slowStart = service.at('slowStart').given();
   const subsets = service.at('subsets').filled();
   for (const [subset, labels] of subsets.entries()) {
     const wanted = Object.entries(labels.value);
@@ -30,22 +38,14 @@ export function resolveService(name: string, service: Cursor<CompleteService>, c
     tls: tls === null || tls.value === false ? null : resolveTls(tls as Cursor<TlsInput>, clock),
     internal: hop === null ? null : resolveHop(name, hop, service.at('endpoints').items(), endpoints),
     plugins: pluginUses(service.at('plugins').items()),
-    loadBalancing: { algorithm: service.at('loadBalancing').filled().value, by: null },
-    locality: { zone: null, prefer: true },
-    slowStartMs: 0,
-    concurrency: null,
-    healthCheck: null,
-    outlierDetection: DEFAULT_OUTLIER,
-    retryBudget: { share: 0.2, windowMs: 10_000, minPerSecond: 10 },
-    connections: {
-      max: connections.at('max').filled().value,
-      pending: connections.at('pending').filled().value,
-      requests: 1_024,
-      retries: 1_024,
-      waitForEndpointMs: 0,
-      connectTimeoutMs: milliseconds(connections.at('connectTimeout').filled()),
-      idleTimeoutMs: milliseconds(connections.at('idleTimeout').filled()),
-    },
+    loadBalancing: resolveLoadBalancing(service.at('loadBalancing').filled()),
+    locality: resolveLocality(service, endpoints),
+    slowStartMs: slowStart === null ? 0 : milliseconds(slowStart.at('window').filled()),
+    connections,
+    concurrency: resolveConcurrency(service.at('concurrency').given(), connections),
+    healthCheck: resolveHealthCheck(service.at('healthCheck').given()),
+    outlierDetection: resolveOutlierDetection(service, endpoints.length),
+    retryBudget: resolveRetryBudget(service.at('retryBudget').filled()),
   };
 }
 
@@ -59,8 +59,8 @@ function resolveEndpoints(service: Cursor<CompleteService>): EndpointConfig[] {
       address,
       hop: hop === null ? null : dialled(hop),
       weight: endpoint.at('weight').filled().value,
-      zone: null,
-      priority: 0,
+      zone: endpoint.value.zone ?? null,
+      priority: endpoint.at('priority').filled().value,
       labels: endpoint.at('labels').filled().value,
       at: endpoint.place,
     };

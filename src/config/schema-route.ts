@@ -1,5 +1,6 @@
 // The schema of what leads from a request to a service: routes, their conditions and what they change.
 import * as Type from 'typebox/type';
+import { MirrorTargets } from '../policies/mirror.ts';
 import {
   choice,
   duration,
@@ -15,6 +16,7 @@ import {
   size,
   text,
 } from '../schema-parts.ts';
+import { fault, hedge, retry, rollout, session } from './schema-traffic.ts';
 
 const valueMatch = (what: string, example: Record<string, unknown>) =>
   named(
@@ -208,6 +210,12 @@ const route = object(
     requestHeaders: Type.Optional(headerChanges('request')),
     responseHeaders: Type.Optional(headerChanges('response')),
     timeout: Type.Optional(timeout),
+    retry: Type.Optional(retry),
+    hedge: Type.Optional(hedge),
+    session: Type.Optional(session),
+    rollout: Type.Optional(rollout),
+    mirror: Type.Optional(MirrorTargets),
+    fault: Type.Optional(fault),
     bodyBytes: Type.Optional(
       size("Bytes of a request body, at most the listener's limit.", { none: true, default: 'none' }),
     ),

@@ -2,7 +2,6 @@
 import * as Type from 'typebox/type';
 import {
   choice,
-  duration,
   flag,
   HOST_PORT_EXPECTED,
   integer,
@@ -15,6 +14,16 @@ import {
   SERVICE_KEY,
   text,
 } from '../schema-parts.ts';
+import {
+  concurrency,
+  connections,
+  healthCheck,
+  loadBalancing,
+  locality,
+  outlierDetection,
+  retryBudget,
+  slowStart,
+} from './schema-balancing.ts';
 
 const hostPort = (description: string, example: string) => text(description, { example, expected: HOST_PORT_EXPECTED });
 
@@ -32,6 +41,12 @@ const endpoint = object(
         maximum: 1_000_000,
         default: 1,
       }),
+    ),
+    zone: Type.Optional(
+      text('The zone that it runs in. Not given: none that is known.', { example: 'eu-1a', minLength: 1 }),
+    ),
+    priority: Type.Optional(
+      integer('`0` is used first; the next as those before it fail.', { minimum: 0, maximum: 127, default: 0 }),
     ),
     labels: Type.Optional(labels('What `subsets` select by.')),
   },
@@ -112,23 +127,6 @@ const internal = object(
   { example: { inbound: { port: 15_001 }, outbound: { port: 15_002 } } },
 );
 
-const connections = object(
-  {
-    max: Type.Optional(integer('Connections to one endpoint.', { minimum: 1, maximum: 65_535, default: 1_024 })),
-    pending: Type.Optional(
-      integer('Requests that may wait for a connection to one endpoint; past it, 503 at once.', {
-        minimum: 0,
-        maximum: 1_000_000,
-        default: 1_024,
-      }),
-    ),
-    connectTimeout: Type.Optional(duration('Time to connect, TLS included.', { none: true, default: '5s' })),
-    idleTimeout: Type.Optional(duration('Time that an idle connection is kept.', { none: true, default: '60s' })),
-  },
-  'Bounds on the connections to each endpoint.',
-  { default: {}, example: { max: 100 } },
-);
-
 const service = object(
   {
     endpoints: list(
@@ -159,16 +157,14 @@ const service = object(
     ),
     internal: Type.Optional(internal),
     plugins: Type.Optional(plugins('The inbound chain at the hop of this service.')),
-    loadBalancing: Type.Optional(
-      choice(
-        ['least-request', 'round-robin'],
-        '`least-request`: of two endpoints drawn at random the one with fewer requests in flight per weight.',
-        {
-          default: 'least-request',
-        },
-      ),
-    ),
+    loadBalancing: Type.Optional(loadBalancing),
+    locality: Type.Optional(locality),
+    slowStart: Type.Optional(slowStart),
     connections: Type.Optional(connections),
+    concurrency: Type.Optional(concurrency),
+    healthCheck: Type.Optional(healthCheck),
+    outlierDetection: Type.Optional(outlierDetection),
+    retryBudget: Type.Optional(retryBudget),
   },
   'One service: a name for endpoints that are all the same.',
   { example: { endpoints: ['127.0.0.1:3000'] } },

@@ -5,6 +5,7 @@ import type { Cursor } from './cursor.ts';
 import type { KnownNames } from './known-names.ts';
 import type { Config, PluginUse } from './model.ts';
 import { formatPlace } from './problem.ts';
+import { checkRolloutNames } from './resolve-rollout.ts';
 import { didYouMean } from './suggest.ts';
 
 export interface SemanticsOptions {
@@ -64,14 +65,9 @@ function placeOf({ place, path }: Cursor<unknown>): string {
 }
 
 function checkReferences(route: Cursor<CompleteRoute>, names: KnownNames): void {
-  for (const backend of route.at('to').items()) {
-    const { service, subset } = backend.value;
-    const subsets = names.services.get(service);
-    if (subsets === undefined) checkService(backend.at('service'), service, names);
-    else if (subset !== undefined && !subsets.has(subset)) {
-      backend.at('subset').error(`service "${service}" has no subset "${subset}"${didYouMean(subset, subsets)}`);
-    }
-  }
+  for (const backend of route.at('to').items()) checkTarget(backend as Cursor<Target>, names);
+  for (const target of route.at('mirror').items()) checkTarget(target as Cursor<Target>, names);
+  checkRolloutNames(route, names);
   for (const service of route.at('internal').items()) checkService(service, service.value, names);
   const gateways = route.at('gateways').items();
   for (const gateway of gateways) {
@@ -87,6 +83,19 @@ function checkReferences(route: Cursor<CompleteRoute>, names: KnownNames): void 
       );
     }
   }
+}
+
+interface Target {
+  readonly service: string;
+  readonly subset?: string;
+}
+
+function checkTarget(target: Cursor<Target>, names: KnownNames): void {
+  const { service, subset } = target.value;
+  const subsets = names.services.get(service);
+  if (subsets === undefined) checkService(target.at('service'), service, names);
+  else if (subset !== undefined && !subsets.has(subset))
+    target.at('subset').error(`service "${service}" has no subset "${subset}"${didYouMean(subset, subsets)}`);
 }
 
 function checkService(at: Cursor<unknown>, name: string, { services }: KnownNames): void {
@@ -113,6 +122,8 @@ function checkScope(route: Cursor<CompleteRoute>, config: Config, index: number)
   for (const [position, plugin] of resolved.plugins.entries()) {
     if (!('off' in plugin) || inherited.some(({ name }) => name === plugin.off)) continue;
     const written = route.at('plugins').items()[position];
+    // `fault: false` as a key says what the route wants, whatever the gateway has.
+    if (written === undefined) continue;
     const hint = didYouMean(
       plugin.off,
       inherited.map(({ name }) => name),

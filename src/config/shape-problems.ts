@@ -39,10 +39,15 @@ export function shapeProblems(errors: readonly ErrorObject[]): ShapeProblem[] {
 /** An alternative of the right JSON type is what the user meant, and its errors help; otherwise the alternatives are listed. */
 function unionProblems(union: ErrorObject, errors: readonly ErrorObject[]): ShapeProblem[] {
   const branches = (union.parentSchema as SchemaLike).anyOf ?? [];
+  const { data } = union;
+  if (typeof data === 'string' && branches.some(({ properties }) => Object.hasOwn(properties ?? {}, data))) {
+    const message = `"${data}" is not enough by its name: write { ${data}: … }`;
+    return [{ steps: stepsOf(union.instancePath), atKey: false, message }];
+  }
   const meant = branches.flatMap((branch, index) => (accepts(branch, union.data) ? [index] : []));
   if (meant.length === 1) {
     const prefix = `${union.schemaPath}/${meant[0]}/`;
-    const inside = errors.filter((error) => error.schemaPath.startsWith(prefix));
+    const inside = errors.filter((error) => error.schemaPath.startsWith(prefix) && isWithin(error, union));
     if (inside.length > 0) return shapeProblems(inside);
   }
   const found = isCollection(union.data) ? kindOf(union.data) : JSON.stringify(union.data);
@@ -81,6 +86,12 @@ function sentence(error: ErrorObject): ShapeProblem {
     }
     case 'required':
       return value(`"${String(params.missingProperty)}" is missing`);
+    case 'dependencies':
+      return {
+        steps: [...steps, String(params.property)],
+        atKey: true,
+        message: `has a meaning only together with "${String(params.missingProperty)}"`,
+      };
     case 'type':
       return value(`must be ${expectation(schema)}, not ${described(error.data)}${typeHint(schema, error.data)}`);
     case 'const':
@@ -202,7 +213,12 @@ function isEcho({ keyword, data, parentSchema }: ErrorObject): boolean {
 }
 
 function isInside(error: ErrorObject, union: ErrorObject): boolean {
-  return error.schemaPath.startsWith(`${union.schemaPath}/`) && error.instancePath.startsWith(union.instancePath);
+  return error.schemaPath.startsWith(`${union.schemaPath}/`) && isWithin(error, union);
+}
+
+/** About the same value or a part of it: items of one list share their schema. */
+function isWithin(error: ErrorObject, union: ErrorObject): boolean {
+  return error.instancePath === union.instancePath || error.instancePath.startsWith(`${union.instancePath}/`);
 }
 
 /** The steps of a JSON pointer, RFC 6901. */

@@ -15,6 +15,10 @@ export function expandShorthand(config: Json, origins: Origins): void {
     if ('to' in route && !Array.isArray(route.to)) route.to = origins.expand([route.to], origins.child(route, 'to'));
     expandEach(route.to, origins, (service) => ({ service }));
     expandPlugins(route, origins);
+    const rollout = route.rollout as Json | undefined;
+    // Both: an error, said when the route is resolved.
+    if (rollout !== undefined && 'abort' in rollout && !('abortOn' in rollout))
+      origins.rename(rollout, 'abort', 'abortOn');
     for (const match of mapsIn(route.match)) {
       if (typeof match.path === 'string')
         match.path = origins.expand({ prefix: match.path }, origins.child(match, 'path'));

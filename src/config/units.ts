@@ -1,11 +1,11 @@
 // Units of a config read at their place: the schema knows their form, this what they amount to.
-import { parseDurationMs, parseRate, parseShare, parseSizeBytes, UNIT_EXAMPLES } from '../units.ts';
+import { MAX_TIMER_MS, parseDurationMs, parseRate, parseShare, parseSizeBytes, UNIT_EXAMPLES } from '../units.ts';
 import type { Cursor } from './cursor.ts';
 
 /** Milliseconds. */
 export function milliseconds(cursor: Cursor<string>): number {
   const ms = parseDurationMs(cursor.value);
-  if (ms !== null && ms <= MAX_TIMEOUT) return ms;
+  if (ms !== null && ms <= MAX_TIMER_MS) return ms;
   cursor.error(`"${cursor.value}" is not a duration of whole milliseconds up to 24 days (${UNIT_EXAMPLES.duration})`);
   return 0;
 }
@@ -25,9 +25,6 @@ export function fraction(cursor: Cursor<string>): number {
 export function bytesPerSecond(cursor: Cursor<string | number>): number {
   return read(cursor, parseRate(cursor.value), 'a rate', UNIT_EXAMPLES.rate);
 }
-
-/** Node's timers hold a signed 32-bit number of milliseconds; more fires at once. */
-const MAX_TIMEOUT = 2 ** 31 - 1;
 
 function read(cursor: Cursor<string | number>, amount: number | null, what: string, examples: string): number {
   if (amount === null) cursor.error(`"${cursor.value}" is not ${what} (${examples})`);

@@ -34,15 +34,9 @@ const UNSUPPORTED: readonly Unsupported[] = [
   { path: 'gateways.*.listeners.*.protocol' },
   ...keys('gateways.*.listeners.*.limits', 'http2'),
   ...keys('gateways.*.listeners.*.tls.certificates.*', 'acme'),
-  ...keys(
-    'services.*',
-    'mtls discover authorization locality slowStart healthCheck outlierDetection retryBudget locked',
-  ),
+  ...keys('services.*', 'mtls discover authorization locked'),
   { path: 'services.*.protocol', values: oneOf('h2', 'grpc', 'tcp', 'auto') },
-  { path: 'services.*.loadBalancing', values: oneOf('random', 'peak-ewma', 'ring-hash', 'maglev') },
-  ...keys('services.*.endpoints.*', 'zone priority'),
-  ...keys('services.*.connections', 'requests retries waitForEndpoint'),
-  ...keys('routes.*', 'mirror retry hedge session rollout fault priority locked'),
+  ...keys('routes.*', 'priority locked'),
   ...keys('routes.*.match.*', 'from'),
 ];
 

@@ -3,7 +3,7 @@ import type { Static } from 'typebox';
 import * as Type from 'typebox/type';
 import { duration, integer, object, share, text } from '../schema-parts.ts';
 import { parseDurationMs } from '../units.ts';
-import type { PolicyProblem } from './problem.ts';
+import { type PolicyProblem, unitProblems } from './problem.ts';
 
 export const FaultOptions = object(
   {
@@ -42,7 +42,11 @@ export type FaultOptions = Static<typeof FaultOptions>;
 export function faultProblems({ delay, abort }: FaultOptions): readonly PolicyProblem[] {
   if (delay === undefined && abort === undefined)
     return [{ path: '', message: 'does nothing: it needs "delay", "abort" or both' }];
-  return delay !== undefined && parseDurationMs(delay.time) === 0
-    ? [{ path: 'delay.time', message: 'must be longer than 0' }]
-    : [];
+  const problems = unitProblems({
+    durations: { 'delay.time': delay?.time },
+    shares: { 'delay.share': delay?.share, 'abort.share': abort?.share },
+  });
+  if (delay !== undefined && parseDurationMs(delay.time) === 0)
+    problems.push({ path: 'delay.time', message: 'must be longer than 0' });
+  return problems;
 }

@@ -3,7 +3,7 @@ import type { Static } from 'typebox';
 import * as Type from 'typebox/type';
 import { object, text } from '../schema-parts.ts';
 import { parseDurationMs, UNIT_PATTERNS } from '../units.ts';
-import type { PolicyProblem } from './problem.ts';
+import { type PolicyProblem, unitProblems } from './problem.ts';
 
 export interface HedgePolicy {
   /** Milliseconds; null: by `quantile`. */
@@ -36,11 +36,11 @@ export function hedgeProblems({ after = 'p95' }: HedgeOptions): readonly PolicyP
   }
   return parseDurationMs(after) === 0
     ? [{ path: 'after', message: 'would send every request twice; say a duration above 0, or a percentile' }]
-    : [];
+    : unitProblems({ durations: { after } });
 }
 
 export function hedgePolicy({ after = 'p95' }: HedgeOptions): HedgePolicy {
   return after.startsWith('p')
-    ? { afterMs: null, quantile: Number(after.slice(1)) / 100 }
+    ? { afterMs: null, quantile: Math.round(Number(after.slice(1)) * 10) / 1_000 }
     : { afterMs: parseDurationMs(after), quantile: null };
 }

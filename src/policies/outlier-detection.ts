@@ -3,7 +3,7 @@ import type { Static } from 'typebox';
 import * as Type from 'typebox/type';
 import { duration, integer, object, share } from '../schema-parts.ts';
 import { parseDurationMs, parseShare } from '../units.ts';
-import type { PolicyProblem } from './problem.ts';
+import { type PolicyProblem, unitProblems } from './problem.ts';
 
 export interface OutlierPolicy {
   /** Failures in a row that eject: 5xx, reset, failed connects, timeouts. */
@@ -88,8 +88,11 @@ export const OutlierOptions = object(
 export type OutlierOptions = Static<typeof OutlierOptions>;
 
 export function outlierProblems(options: OutlierOptions): readonly PolicyProblem[] {
-  const problems: PolicyProblem[] = [];
-  const { interval = '10s', baseEjection = '30s', maxEjection = '300s' } = options;
+  const { interval = '10s', baseEjection = '30s', maxEjection = '300s', maxEjected, panicThreshold } = options;
+  const problems = unitProblems({
+    durations: { interval, baseEjection, maxEjection },
+    shares: { maxEjected, panicThreshold },
+  });
   for (const [path, written] of Object.entries({ interval, baseEjection, maxEjection })) {
     if (parseDurationMs(written) === 0) problems.push({ path, message: 'must be longer than 0' });
   }

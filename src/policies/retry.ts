@@ -3,7 +3,7 @@ import type { Static } from 'typebox';
 import * as Type from 'typebox/type';
 import { choice, duration, integer, list, object, size } from '../schema-parts.ts';
 import { parseDurationMs, parseSizeBytes } from '../units.ts';
-import type { PolicyProblem } from './problem.ts';
+import { type PolicyProblem, unitProblems } from './problem.ts';
 
 export const RETRY_CONDITIONS = [
   'connect-failure',
@@ -61,22 +61,26 @@ export const RetryOptions = object(
           ),
           object(
             {
-              status: list(integer('A response status.', { minimum: 400, maximum: 599, example: 503 }), 'Statuses.', {
-                minItems: 1,
-                example: [429, 503],
-              }),
-            },
-            'These response statuses.',
-          ),
-          object(
-            {
-              grpc: list(
-                choice(Object.keys(GRPC_STATUS) as (keyof typeof GRPC_STATUS)[], 'A gRPC status.'),
-                'gRPC statuses, where they come in the response headers.',
-                { minItems: 1, example: ['unavailable'] },
+              status: Type.Optional(
+                list(
+                  integer('A response status.', { minimum: 400, maximum: 599, example: 503 }),
+                  'Response statuses.',
+                  {
+                    minItems: 1,
+                    example: [429, 503],
+                  },
+                ),
+              ),
+              grpc: Type.Optional(
+                list(
+                  choice(Object.keys(GRPC_STATUS) as (keyof typeof GRPC_STATUS)[], 'A gRPC status.'),
+                  'gRPC statuses, where they come in the response headers.',
+                  { minItems: 1, example: ['unavailable'] },
+                ),
               ),
             },
-            'These gRPC statuses.',
+            'These statuses.',
+            { minProperties: 1, maxProperties: 1 },
           ),
         ]),
         'What is tried again. Conditions under which the service may have acted on the request count for `methods` only, and for requests with an `Idempotency-Key`.',
@@ -107,8 +111,8 @@ export type RetryOptions = Static<typeof RetryOptions>;
 
 /** What the schema cannot say. Options have their defaults filled in. */
 export function retryProblems(options: RetryOptions): readonly PolicyProblem[] {
-  const problems: PolicyProblem[] = [];
-  const { backoff = '25ms', maxBackoff = '250ms', methods = [] } = options;
+  const { backoff = '25ms', maxBackoff = '250ms', methods = [], bufferBytes } = options;
+  const problems = unitProblems({ durations: { backoff, maxBackoff }, sizes: { bufferBytes } });
   if ((parseDurationMs(backoff) ?? 0) > (parseDurationMs(maxBackoff) ?? 0))
     problems.push({ path: 'backoff', message: `is longer than "maxBackoff" (${maxBackoff})` });
   for (const [index, method] of methods.entries()) {
@@ -121,15 +125,12 @@ export function retryProblems(options: RetryOptions): readonly PolicyProblem[] {
 /** Options with their defaults filled in and without problems. */
 export function retryPolicy(options: RetryOptions): RetryPolicy {
   const { attempts = 1, on = [], backoff = '25ms', maxBackoff = '250ms', methods = [], bufferBytes = 0 } = options;
+  const statuses = on.filter((item) => typeof item === 'object');
   return {
     attempts,
     conditions: new Set(on.filter((item): item is RetryCondition => typeof item === 'string')),
-    statuses: new Set(on.flatMap((item) => (typeof item === 'object' && 'status' in item ? item.status : []))),
-    grpc: new Set(
-      on.flatMap((item) =>
-        typeof item === 'object' && 'grpc' in item ? item.grpc.map((name) => GRPC_STATUS[name]) : [],
-      ),
-    ),
+    statuses: new Set(statuses.flatMap(({ status = [] }) => status)),
+    grpc: new Set(statuses.flatMap(({ grpc = [] }) => grpc.map((name) => GRPC_STATUS[name]))),
     backoffMs: parseDurationMs(backoff) as number,
     maxBackoffMs: parseDurationMs(maxBackoff) as number,
     methods: new Set(methods),

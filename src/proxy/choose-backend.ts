@@ -25,7 +25,12 @@ function byWeight(target: RouteTarget): TargetBackend {
 }
 
 /** Where the route itself does not lead: with the route's changes, and no backend's. */
-function sideDoor({ route }: RouteTarget, name: string, subset: string | null, service: Service | null): TargetBackend {
+function sideDoor(
+  { route, backends }: RouteTarget,
+  name: string,
+  subset: string | null,
+  service: Service | null,
+): TargetBackend {
   return {
     config: {
       service: name,
@@ -38,6 +43,7 @@ function sideDoor({ route }: RouteTarget, name: string, subset: string | null, s
     },
     weight: 1,
     service,
+    session: backends.find((backend) => backend.service === service)?.session ?? null,
     requestHeaders: route.requestHeaders === null ? [] : [route.requestHeaders],
     responseHeaders: route.responseHeaders === null ? [] : [route.responseHeaders],
   };

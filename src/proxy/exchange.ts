@@ -59,6 +59,8 @@ export class RequestExchange implements Exchange, Member<RequestExchange> {
   policies: Policies | null = null;
   /** Tries that the caller's side has made, this one included; 0: the caller is no hop of the mesh. */
   outerAttempt = 0;
+  /** It came with a `grpc-timeout`, which is to say what is left when it goes on. */
+  grpcTimeout = false;
   bytesOut = 0;
   /** Of a response that is complete here: bytes that the client has not taken, and since when nothing moved; see runtime/stalled-clients.ts. */
   unsentBytes = 0;

@@ -18,6 +18,7 @@ import { sendInformational } from './informational.ts';
 import { cutRest, releaseBody } from './linger.ts';
 import { asUpstreamError } from './problem.ts';
 import { upstreamHeaders } from './request-headers.ts';
+import { requestKey } from './request-key.ts';
 import { copyResponseHeaders, passingTrailers } from './response-headers.ts';
 import type { RouteTarget, TargetBackend } from './target.ts';
 import { atEndOfTurn, type TurnWork } from './turn.ts';
@@ -68,8 +69,10 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
   readonly hedge: HedgePolicy | null;
   readonly outlierDetection: OutlierPolicy | null;
   readonly outerAttempt: number;
-  readonly hashKey: number = 0;
-  readonly sticky: Endpoint | null = null;
+  readonly hashKey: number;
+  readonly sticky: Endpoint | null;
+  readonly grpcTimeout: boolean;
+  waitUntil = 0;
   readonly tried: Endpoint[] = [];
   readonly #rawOnly: boolean;
   /** Until it is dispatched. */
@@ -113,6 +116,9 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     this.hedge = policies?.hedge ?? target.route.hedge ?? chain.hedge ?? null;
     this.outlierDetection = policies?.outlierDetection ?? chain.outlierDetection ?? service.outlierDetection;
     this.outerAttempt = exchange.outerAttempt;
+    this.grpcTimeout = exchange.grpcTimeout;
+    this.hashKey = service.hashBy === null ? 0 : requestKey(service.hashBy, exchange, service.random);
+    this.sticky = backend.session?.endpointFor(exchange) ?? null;
     this.#rawOnly = !target.chain.intercepts;
   }
 
@@ -251,6 +257,7 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     reply.code(this.#status);
     const hasContentType = copyResponseHeaders(reply, this.#rawHeaders, this.#headers);
     for (const changes of this.backend.responseHeaders) applyToReply(changes as HeaderChanges, reply);
+    this.backend.session?.bind(exchange, this.tried, reply);
     if (!this.#complete) {
       this.#startStream();
       return;

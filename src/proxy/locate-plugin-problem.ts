@@ -8,28 +8,36 @@ import type { Provenance } from '../config/provenance.ts';
  * as they are.
  */
 export function locatePluginProblem(problem: Problem, config: Config, provenance: Provenance): Problem {
-  const found = problem.place === null ? null : findUse(config, problem.place);
+  const found = problem.place === null ? null : findUse(config, problem.place, provenance);
   if (found === null) return problem;
-  const { steps, written } = found;
+  const { steps, written, key } = found;
   const inside = problem.path.slice(written.length).replace(/^\./, '');
-  const option = [...inside.matchAll(/\[(\d+)\]|([^.[\]]+)/g)].map(([, index, name]) =>
+  const inOptions = [...inside.matchAll(/\[(\d+)\]|([^.[\]]+)/g)].map(([, index, name]) =>
     index === undefined ? name : Number(index),
   );
+  // What stands at `mirror` is the option `to` of the plugin.
+  const option = key && written === 'mirror' && inOptions[0] === 'to' ? inOptions.slice(1) : inOptions;
   const path = [...steps, ...option].reduce<string>((text, step) => {
     if (typeof step === 'number') return `${text}[${step}]`;
     return text === '' ? step : `${text}.${step}`;
   }, '');
-  return { ...problem, path, place: provenance.locate([...steps, written, ...option]) ?? problem.place };
+  return {
+    ...problem,
+    path,
+    place: provenance.locate([...steps, ...(key ? [] : [written]), ...option]) ?? problem.place,
+  };
 }
 
 interface FoundUse {
   readonly written: string;
   /** `routes`, 3, `plugins`, 0. */
   readonly steps: readonly (string | number)[];
+  /** A key of a route brought it (`fault`), not a list of plugins. */
+  readonly key: boolean;
 }
 
 /** The use of a plugin that stands at `place`. */
-function findUse({ gateways, services, routes }: Config, place: Place): FoundUse | null {
+function findUse({ gateways, services, routes }: Config, place: Place, provenance: Provenance): FoundUse | null {
   const owners = [
     ...gateways.map(({ name, plugins }) => ({ steps: ['gateways', name], plugins })),
     ...services.map(({ name, plugins }) => ({ steps: ['services', name], plugins })),
@@ -38,7 +46,17 @@ function findUse({ gateways, services, routes }: Config, place: Place): FoundUse
   for (const { steps, plugins } of owners) {
     const index = plugins.findIndex(({ at }) => at === place);
     const use = plugins[index];
-    if (use !== undefined && 'written' in use) return { written: use.written, steps: [...steps, 'plugins', index] };
+    if (use === undefined || !('written' in use)) continue;
+    const { written } = use;
+    return index < listed(provenance, steps)
+      ? { written, steps: [...steps, 'plugins', index], key: false }
+      : { written, steps: [...steps, written], key: true };
   }
   return null;
+}
+
+/** How many plugins the list of their owner has; what keys bring comes after them. */
+function listed({ raw }: Provenance, [part, owner]: readonly (string | number)[]): number {
+  const owners = raw[part] as Readonly<Record<string | number, { readonly plugins?: readonly unknown[] }>>;
+  return owners[owner]?.plugins?.length ?? 0;
 }

@@ -39,6 +39,8 @@ export function sendOwn(
     outerAttempt: 0,
     hashKey: Math.floor(service.random() * 2 ** 32),
     sticky: null,
+    waitUntil: 0,
+    grpcTimeout: false,
     deadlineAt: Number.POSITIVE_INFINITY,
     attempts: [],
     preferred: null,

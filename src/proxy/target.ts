@@ -3,6 +3,7 @@ import type { Backend, HeaderChanges, RouteConfig } from '../config/model.ts';
 import type { Dispatch } from '../dispatch.ts';
 import type { Policies } from '../plugin.ts';
 import type { Service } from '../upstream/service.ts';
+import { type BackendSession, compileSession } from './session.ts';
 
 /** What the steps behind a chain need of it. */
 export interface TargetChain {
@@ -31,6 +32,8 @@ export interface TargetBackend {
   readonly weight: number;
   /** Null: the config names a service that does not exist. */
   readonly service: Service | null;
+  /** Null: clients are not kept at an endpoint. */
+  readonly session: BackendSession | null;
   /** Route's changes, then the backend's. */
   readonly requestHeaders: readonly HeaderChanges[];
   readonly responseHeaders: readonly HeaderChanges[];
@@ -38,13 +41,17 @@ export interface TargetBackend {
 
 export function compileBackends(route: RouteConfig, services: ReadonlyMap<string, Service>): readonly TargetBackend[] {
   if (route.action.kind !== 'forward') return [];
-  return route.action.backends.map((backend) => ({
-    config: backend,
-    weight: backend.weight,
-    service: services.get(backend.service) ?? null,
-    requestHeaders: present(route.requestHeaders, backend.requestHeaders),
-    responseHeaders: present(route.responseHeaders, backend.responseHeaders),
-  }));
+  return route.action.backends.map((backend) => {
+    const service = services.get(backend.service) ?? null;
+    return {
+      config: backend,
+      weight: backend.weight,
+      service,
+      session: compileSession(route.session, service, backend.subset),
+      requestHeaders: present(route.requestHeaders, backend.requestHeaders),
+      responseHeaders: present(route.responseHeaders, backend.responseHeaders),
+    };
+  });
 }
 
 function present(...changes: readonly (HeaderChanges | null)[]): readonly HeaderChanges[] {

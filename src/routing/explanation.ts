@@ -12,6 +12,7 @@ import type {
 import { formatPlace } from '../config/problem.ts';
 import { normalizeHost, normalizeWrittenPath } from '../http/path.ts';
 import { effectiveChain } from './chain-list.ts';
+import { type ExplainedPolicies, explainPolicies } from './explained-policies.ts';
 import { redirectLocation, rewritePath } from './rewrite.ts';
 import { type Considered, type Lookup, RouteTable } from './table.ts';
 
@@ -75,7 +76,12 @@ export interface ExplainedRoute {
 }
 
 export type ExplainedAction =
-  | { readonly kind: 'forward'; readonly backends: readonly ExplainedBackend[]; readonly timeouts: Timeouts }
+  | {
+      readonly kind: 'forward';
+      readonly backends: readonly ExplainedBackend[];
+      readonly timeouts: Timeouts;
+      readonly policies: ExplainedPolicies;
+    }
   | { readonly kind: 'redirect'; readonly status: number; readonly location: string }
   | {
       readonly kind: 'respond';
@@ -209,7 +215,11 @@ function explainAction(
           ...reachable(config, listener, backend),
         };
       });
-      return { kind: 'forward', backends, timeouts: route.timeouts };
+      const chain = effectiveChain(
+        listener.inherited.map(({ use }) => use),
+        route.plugins,
+      );
+      return { kind: 'forward', backends, timeouts: route.timeouts, policies: explainPolicies(route, chain) };
     }
   }
 }

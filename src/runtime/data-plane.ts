@@ -9,10 +9,10 @@ import * as prom from 'prom-client';
 import { type Code, reasonOf, SelvedgeError } from '../errors.ts';
 import { clientAddressOf } from '../gateway/trust.ts';
 import { type Authority, parseAuthority } from '../http/authority.ts';
+import { parseGrpcTimeout } from '../http/grpc-timeout.ts';
 import { normalizeHost, normalizePath, splitTarget } from '../http/path.ts';
 import { LinkedList } from '../linked-list.ts';
 import type { Chain } from '../proxy/chain.ts';
-import { parseGrpcTimeout } from '../proxy/deadline-headers.ts';
 import { EXCHANGE, RequestExchange } from '../proxy/exchange.ts';
 import { sanitiseHeaders } from '../proxy/request-headers.ts';
 import type { RouteTarget } from '../proxy/target.ts';
@@ -60,6 +60,7 @@ export class DataPlane implements RequestSink {
   swap(snapshot: Snapshot): void {
     const previous = this.#snapshot;
     this.#snapshot = snapshot;
+    snapshot.activate();
     previous?.retire(snapshot);
   }
 
@@ -236,11 +237,14 @@ function travellingFacts(exchange: RequestExchange): SelvedgeError | null {
   const grpc = headers['grpc-timeout'];
   if (grpc !== undefined) {
     const ms = parseGrpcTimeout(String(grpc));
+    exchange.grpcTimeout = ms !== null;
     if (ms !== null) exchange.deadlineAt = Math.min(exchange.deadlineAt, exchange.startedAt + ms);
   }
   if (exchange.role === 'inbound') {
     const endpoint = headers['x-selvedge-endpoint'];
     if (typeof endpoint === 'string') exchange.preferredEndpoint = endpoint;
+    const attempt = Number(headers['x-selvedge-attempt']);
+    if (Number.isInteger(attempt) && attempt > 0) exchange.outerAttempt = attempt;
     delete headers['x-selvedge-endpoint'];
     delete headers['x-selvedge-attempt'];
   }

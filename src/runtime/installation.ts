@@ -13,6 +13,7 @@ import { ListenerSet } from './listener-set.ts';
 import { nothingToRun } from './roles.ts';
 import { SharedStore } from './shared.ts';
 import { type CompileDeps, compile, type Roles, type Snapshot } from './snapshot.ts';
+import { upstreamMetrics } from './upstream-metrics.ts';
 
 /** How long connections without a request in flight may stay once everything else has ended. */
 const LAST_WORDS_MS = 500;
@@ -39,7 +40,8 @@ export class Installation {
     const shared = new SharedStore((error, key) => logger.error({ err: error, key }, 'shared state was not disposed'));
     this.dataPlane = new DataPlane(registry, logger);
     const services = () => this.dataPlane.current?.services ?? NO_SERVICES;
-    this.#compileDeps = { roles, builtins, logger, registry, wheel, shared, services };
+    const events = upstreamMetrics(registry, logger, () => services().values());
+    this.#compileDeps = { roles, builtins, logger, registry, wheel, shared, services, events };
     this.listeners = new ListenerSet(this.dataPlane, (spec, sink) => new Listener(spec, sink, logger));
     this.admin = new AdminSlot(openAdmin);
   }

@@ -14,7 +14,9 @@ import { compileBackends, type RouteTarget } from '../proxy/target.ts';
 import { effectiveChain } from '../routing/chain-list.ts';
 import { RouteTable } from '../routing/table.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
-import { compileApps, compileServices, retireServices, type Service } from '../upstream/service.ts';
+import { compileApps, compileServices, retireServices } from '../upstream/compile-services.ts';
+import type { UpstreamEvents } from '../upstream/events.ts';
+import type { Service } from '../upstream/service.ts';
 import { http1Transport } from '../upstream/transport.ts';
 import { listenerScope } from './listener-scope.ts';
 import type { ListenerSpec } from './listener-spec.ts';
@@ -35,6 +37,7 @@ export interface CompileDeps {
   readonly roles: Roles;
   /** For plugins that send requests of their own: the services in force at that moment. */
   readonly services: ServiceDirectory;
+  readonly events: UpstreamEvents;
 }
 
 /** What a listener does with a request. */
@@ -71,6 +74,7 @@ export class Snapshot {
   /** As their own hops see them, by service name: the local applications. */
   readonly apps: ReadonlyMap<string, Service>;
   readonly #targets: ReadonlyMap<string, readonly RouteTarget<Chain>[]>;
+  readonly #eager: ReadonlySet<Service>;
 
   constructor(parts: SnapshotParts) {
     this.revision = parts.revision;
@@ -81,6 +85,21 @@ export class Snapshot {
     this.services = parts.services;
     this.apps = parts.apps;
     this.#targets = parts.targets;
+    this.#eager = parts.eager;
+  }
+
+  /** It is in force from here on. */
+  activate(): void {
+    for (const service of this.#services()) service.activate(this.#eager.has(service));
+  }
+
+  /** Services that this process sends requests to and whose endpoints have not all been checked once, where they are to be. */
+  get unchecked(): readonly string[] {
+    return [...this.#eager].filter((service) => !service.knowsHealth).map(({ name }) => name);
+  }
+
+  #services(): Service[] {
+    return [...this.services.values(), ...this.apps.values()];
   }
 
   describeRoutes(): RouteDescription[] {
@@ -111,8 +130,7 @@ export class Snapshot {
     for (const [key, chain] of this.chains) {
       if (next?.chains.get(key) !== chain) chain.retire();
     }
-    const mine = [...this.services.values(), ...this.apps.values()];
-    retireServices(mine, next === null ? [] : [...next.services.values(), ...next.apps.values()]);
+    retireServices(this.#services(), next === null ? [] : next.#services());
   }
 
   async close(): Promise<void> {
@@ -128,6 +146,8 @@ interface SnapshotParts {
   readonly services: ReadonlyMap<string, Service>;
   readonly apps: ReadonlyMap<string, Service>;
   readonly targets: ReadonlyMap<string, readonly RouteTarget<Chain>[]>;
+  /** Services that requests are certain to go to: they are checked from the start, others from their first request. */
+  readonly eager: ReadonlySet<Service>;
 }
 
 /** Nothing is half-applied: with any error the snapshot is null and everything that was newly built is gone. */
@@ -148,7 +168,7 @@ export async function compile(
 
   const chains = new ChainSet(previous, deps);
   try {
-    const serviceDeps = { wheel: deps.wheel, makeTransport: http1Transport(deps.wheel) };
+    const serviceDeps = { wheel: deps.wheel, makeTransport: http1Transport(deps.wheel), events: deps.events };
     const services = compileServices(config.services, previous?.services ?? null, serviceDeps);
     const apps = new Map(
       localServices(config, specs).map((service) => [
@@ -158,6 +178,7 @@ export async function compile(
     );
     const plans = new Map<string, ListenerPlan>();
     const targets = new Map<string, readonly RouteTarget<Chain>[]>();
+    const eager = new Set<Service>(apps.values());
     for (const scope of scopes) {
       const { spec } = scope;
       const reachable = spec.role === 'inbound' ? withLocal(services, apps, spec.owner) : services;
@@ -166,6 +187,7 @@ export async function compile(
         const chain = await chains.get(spec, plugins, loaded);
         compiled.push({ route, chain, backends: compileBackends(route, reachable), services: reachable });
       }
+      if (spec.role === 'gateway') for (const service of namedBy(compiled, scope.uses, loaded)) eager.add(service);
       const table = new RouteTable(compiled.map((value) => ({ route: value.route, value })));
       const fallback = await chains.get(spec, scope.defaults, loaded);
       plans.set(spec.key, {
@@ -178,7 +200,7 @@ export async function compile(
       targets.set(spec.key, compiled);
     }
     const revision = (previous?.revision ?? 0) + 1;
-    const snapshot = new Snapshot({ revision, config, plans, chains: chains.used, services, apps, targets });
+    const snapshot = new Snapshot({ revision, config, plans, chains: chains.used, services, apps, targets, eager });
     return { snapshot, problems };
   } catch (error) {
     chains.discard();
@@ -211,6 +233,18 @@ function scopeOf(config: Config, spec: ListenerSpec): Scope {
   const { defaults, inherited, routes: served } = listenerScope(config, spec);
   const routes = served.map((route) => ({ route, plugins: effectiveChain(inherited, route.plugins) }));
   return { spec, defaults, routes, uses: [...new Set([...defaults, ...routes.flatMap((route) => route.plugins)])] };
+}
+
+/** The services that the routes of a listener lead to, by themselves and by their plugins. */
+function namedBy(
+  targets: readonly RouteTarget<Chain>[],
+  uses: readonly PluginUse[],
+  loaded: ReadonlyMap<PluginUse, LoadedPlugin>,
+): Service[] {
+  const own = targets.flatMap(({ backends }) => backends.flatMap(({ service }) => service ?? []));
+  const [{ services } = { services: new Map<string, Service>() }] = targets;
+  const references = uses.flatMap((use) => loaded.get(use)?.references ?? []);
+  return [...own, ...references.flatMap(({ service }) => (service === null ? [] : (services.get(service) ?? [])))];
 }
 
 /** The services whose hop this process is. */

@@ -1,6 +1,7 @@
 // Runs once per attempt, inside retry: chooses the endpoint, counts it in flight, and says to a hop what it needs to know.
 import type { Duplex } from 'node:stream';
 import type {
+  Dispatch,
   DispatchController,
   DispatchHandler,
   DispatchOptions,
@@ -8,40 +9,84 @@ import type {
   ResponseHeaders,
 } from '../dispatch.ts';
 import { CODES, type Code, reasonOf, SelvedgeError } from '../errors.ts';
+import { formatGrpcTimeout } from '../http/grpc-timeout.ts';
 import type { Attempt } from '../plugin.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
 import type { Call } from './call.ts';
 import type { Endpoint } from './endpoint.ts';
+import { ABANDONED } from './outcome.ts';
+import { PassThrough } from './pass-through.ts';
 
-/** Fails with SLV_NO_ENDPOINT when the service has none, with SLV_BACKEND_INVALID when it has no such subset. */
+/**
+ * Fails with SLV_NO_ENDPOINT when the service has none to give, with SLV_BACKEND_INVALID when it has no such subset. Where
+ * `connections.waitForEndpoint` says so the request waits for one, in a queue that has a bound (SLV_POOL_FULL).
+ */
 export const balance: Interceptor = (dispatch) => (options, handler) => {
   const call = options.call as Call;
-  const { service, subset } = call;
-  const endpoint = service.draw(subset, call.tried, call.preferred);
-  if (endpoint === undefined || endpoint === null) {
-    handler.onResponseError?.(null, noEndpoint(endpoint === null, service.name, subset));
-    return true;
+  const endpoint = draw(call, options);
+  if (endpoint === undefined) handler.onResponseError?.(null, noSubset(call));
+  else if (endpoint !== null) send(dispatch, options, handler, call, endpoint);
+  else if (!call.service.mayWait(call)) handler.onResponseError?.(null, noEndpoint(call));
+  else wait(dispatch, options, handler, call);
+  return true;
+};
+
+function draw(call: Call, { method, body }: DispatchOptions): Endpoint | null | undefined {
+  const safe = body === null && (method === 'GET' || method === 'HEAD' || method === 'OPTIONS');
+  return call.service.draw(call, safe);
+}
+
+function wait(dispatch: Dispatch, options: DispatchOptions, handler: DispatchHandler, call: Call): void {
+  const { service } = call;
+  const { waiting } = service.memory;
+  if (waiting.size >= service.connections.pending) {
+    const message = `service "${service.name}": ${waiting.size} requests wait for an endpoint already`;
+    handler.onResponseError?.(null, new SelvedgeError('SLV_POOL_FULL', message, { retryAfter: 1 }));
+    return;
   }
+  const tryAgain = (): boolean => {
+    const endpoint = draw(call, options);
+    if (endpoint === null || endpoint === undefined) return false;
+    send(dispatch, options, handler, call, endpoint);
+    return true;
+  };
+  const forMs = Math.max(0, call.waitUntil - service.wheel.now());
+  waiting.add(handler, service.wheel, forMs, tryAgain, () => noEndpoint(call));
+}
+
+function send(
+  dispatch: Dispatch,
+  options: DispatchOptions,
+  handler: DispatchHandler,
+  call: Call,
+  endpoint: Endpoint,
+): void {
   call.tried.push(endpoint);
   const attempt: Attempt = { endpoint: endpoint.address, outcome: 'pending', status: 0, durationMs: 0 };
   call.attempts.push(attempt);
   call.onEndpoint(endpoint);
   endpoint.acquire();
-  const tried = new Try(handler, endpoint, attempt, service.wheel);
+  const tried = new Try(handler, endpoint, attempt, call.service.wheel);
   try {
-    if (call.internal || endpoint.hop !== null) return dispatch(withMeshHeaders(options, call, endpoint), tried);
-    options.origin = endpoint.origin;
-    return dispatch(options, tried);
+    if (call.internal || endpoint.hop !== null || call.grpcTimeout)
+      dispatch(withTravellingHeaders(options, call, endpoint), tried);
+    else {
+      options.origin = endpoint.origin;
+      dispatch(options, tried);
+    }
   } catch (error) {
     tried.onResponseError(null, error instanceof Error ? error : new Error(String(error)));
-    return true;
   }
-};
+}
 
-function noEndpoint(subsetExists: boolean, service: string, subset: string | null): SelvedgeError {
-  if (!subsetExists) return new SelvedgeError('SLV_BACKEND_INVALID', `service "${service}" has no subset "${subset}"`);
-  const of = subset === null ? `service "${service}"` : `subset "${subset}" of service "${service}"`;
-  return new SelvedgeError('SLV_NO_ENDPOINT', `${of} has no endpoint`);
+function noSubset({ service, subset }: Call): SelvedgeError {
+  return new SelvedgeError('SLV_BACKEND_INVALID', `service "${service.name}" has no subset "${subset}"`);
+}
+
+function noEndpoint({ service, subset }: Call): SelvedgeError {
+  const of = subset === null ? `service "${service.name}"` : `subset "${subset}" of service "${service.name}"`;
+  const none = (service.subset(subset)?.length ?? 0) === 0 ? 'has no endpoint' : 'has no healthy endpoint';
+  return new SelvedgeError('SLV_NO_ENDPOINT', `${of} ${none}`);
 }
 
 /** Names that only this side of the hop may state; what came with the request is another hop's word. */
@@ -52,26 +97,27 @@ const MESH_HEADERS: ReadonlySet<string> = new Set([
 ]);
 
 /** A copy for this try: the next one says something else. */
-function withMeshHeaders(options: DispatchOptions, call: Call, endpoint: Endpoint): DispatchOptions {
+function withTravellingHeaders(options: DispatchOptions, call: Call, endpoint: Endpoint): DispatchOptions {
   const { headers: given } = options;
   const headers: string[] = [];
+  const mesh = call.internal || endpoint.hop !== null;
+  const remainingMs = Math.max(1, Math.floor(call.deadlineAt - call.service.wheel.now()));
   for (let index = 0; index < given.length; index += 2) {
-    if (!MESH_HEADERS.has(given[index].toLowerCase())) headers.push(given[index], given[index + 1]);
+    const name = given[index].toLowerCase();
+    if (mesh && MESH_HEADERS.has(name)) continue;
+    const shrinks = name === 'grpc-timeout' && remainingMs !== Number.POSITIVE_INFINITY;
+    headers.push(given[index], shrinks ? formatGrpcTimeout(remainingMs) : given[index + 1]);
   }
   if (endpoint.hop !== null) {
     if (call.service.sharesHop(endpoint)) headers.push('x-selvedge-endpoint', endpoint.address);
     headers.push('x-selvedge-attempt', String(call.tried.length));
   }
-  if (call.deadlineAt !== Number.POSITIVE_INFINITY) {
-    const remainingMs = Math.floor(call.deadlineAt - call.service.wheel.now());
-    headers.push('x-selvedge-timeout-ms', String(Math.max(1, remainingMs)));
-  }
+  if (mesh && remainingMs !== Number.POSITIVE_INFINITY) headers.push('x-selvedge-timeout-ms', String(remainingMs));
   return { ...options, origin: endpoint.origin, headers };
 }
 
 /** Keeps the endpoint's count right: released exactly once, however the try ends. */
-class Try implements DispatchHandler {
-  readonly #handler: DispatchHandler;
+class Try extends PassThrough {
   readonly #attempt: Attempt;
   readonly #wheel: TimerWheel;
   readonly #startedAt: number;
@@ -79,18 +125,14 @@ class Try implements DispatchHandler {
   #endpoint: Endpoint | null;
 
   constructor(handler: DispatchHandler, endpoint: Endpoint, attempt: Attempt, wheel: TimerWheel) {
-    this.#handler = handler;
+    super(handler);
     this.#endpoint = endpoint;
     this.#attempt = attempt;
     this.#wheel = wheel;
     this.#startedAt = wheel.now();
   }
 
-  onRequestStart(controller: DispatchController, context: unknown): void {
-    this.#handler.onRequestStart?.(controller, context);
-  }
-
-  onRequestUpgrade(
+  override onRequestUpgrade(
     controller: DispatchController,
     statusCode: number,
     headers: ResponseHeaders,
@@ -100,33 +142,29 @@ class Try implements DispatchHandler {
     this.#answered(statusCode);
     // The connection is in use until it closes: one closure an upgrade.
     socket.once('close', () => this.#release());
-    this.#handler.onRequestUpgrade?.(controller, statusCode, headers, socket, head);
+    super.onRequestUpgrade(controller, statusCode, headers, socket, head);
   }
 
-  onResponseStart(
+  override onResponseStart(
     controller: DispatchController,
     statusCode: number,
     headers: ResponseHeaders,
     statusMessage?: string,
   ): void {
     if (statusCode >= 200) this.#answered(statusCode);
-    this.#handler.onResponseStart?.(controller, statusCode, headers, statusMessage);
+    super.onResponseStart(controller, statusCode, headers, statusMessage);
   }
 
-  onResponseData(controller: DispatchController, chunk: Buffer): void {
-    this.#handler.onResponseData?.(controller, chunk);
+  override onResponseEnd(controller: DispatchController, trailers: ResponseHeaders): void {
+    if (this.#release()) super.onResponseEnd(controller, trailers);
   }
 
-  onResponseEnd(controller: DispatchController, trailers: ResponseHeaders): void {
-    if (!this.#release()) return;
-    this.#handler.onResponseEnd?.(controller, trailers);
-  }
-
-  onResponseError(controller: DispatchController | null, error: Error): void {
+  override onResponseError(controller: DispatchController | null, error: Error): void {
     if (!this.#release()) return;
     if (this.#attempt.status === 0) this.#attempt.durationMs = this.#elapsedMs();
-    this.#attempt.outcome = outcomeOf(error);
-    this.#handler.onResponseError?.(controller, error);
+    // A status that is not good enough says more than that its body was not read.
+    if (error !== ABANDONED) this.#attempt.outcome = outcomeOf(error);
+    super.onResponseError(controller, error);
   }
 
   #answered(status: number): void {

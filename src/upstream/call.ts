@@ -21,6 +21,10 @@ export interface Call {
   readonly outerAttempt: number;
   /** Where ring-hash and maglev put this request: a whole number below 2^32. */
   readonly hashKey: number;
+  /** Until when it may wait for an endpoint, in milliseconds on the process clock; 0: it has not begun to. */
+  waitUntil: number;
+  /** The request says its deadline in `grpc-timeout` too. */
+  readonly grpcTimeout: boolean;
   /** The endpoint that the client's session is bound to, or null. */
   readonly sticky: Endpoint | null;
   /**

@@ -1,7 +1,9 @@
-// One place that answers for a service. It remembers: its connections and its load outlive the config that named it.
+// One place that answers for a service. It remembers: its connections, load and health outlive the config that named it.
 import type { ConnectionOptions } from 'node:tls';
 import type { Connections } from '../config/model.ts';
 import type { Dispatch, DispatchHandler, DispatchOptions } from '../dispatch.ts';
+import { PeakEwma } from './balancing/peak-ewma.ts';
+import { EndpointHealth, type HealthOwner } from './endpoint-health.ts';
 
 export interface TransportStats {
   readonly connections: number;
@@ -9,6 +11,10 @@ export interface TransportStats {
   readonly active: number;
   /** Requests that wait for a connection. */
   readonly pending: number;
+  /** Requests that died on a kept connection and were sent once more. */
+  readonly resent: number;
+  /** How long the endpoint keeps idle connections, as it announced or as was seen, in milliseconds; null: unknown. */
+  readonly upstreamIdleMs: number | null;
 }
 
 /** The connections to one endpoint. */
@@ -33,9 +39,23 @@ export interface EndpointSpec {
   readonly connections: Connections;
   /** Equal keys mean the same endpoint across reloads. */
   readonly key: string;
+  /** Told when its fitness changes. */
+  readonly owner: HealthOwner;
 }
 
-const NO_CONNECTIONS: TransportStats = Object.freeze({ connections: 0, idle: 0, active: 0, pending: 0 });
+/** Something that looks after an endpoint until it is stopped. */
+export interface Watch {
+  stop(): void;
+}
+
+const NO_CONNECTIONS: TransportStats = Object.freeze({
+  connections: 0,
+  idle: 0,
+  active: 0,
+  pending: 0,
+  resent: 0,
+  upstreamIdleMs: null,
+});
 
 export class Endpoint {
   readonly address: string;
@@ -48,8 +68,12 @@ export class Endpoint {
   readonly tls: ConnectionOptions | null;
   readonly connections: Connections;
   readonly key: string;
+  readonly health: EndpointHealth;
+  readonly latency = new PeakEwma();
   /** Requests that have chosen this endpoint and not ended. */
   inFlight = 0;
+  /** What finds out whether it is fit, by what started it: active checks, or a wait for it to accept connections. */
+  readonly #watches = new Map<string, { readonly as: string; readonly watch: Watch }>();
   readonly #makeTransport: MakeTransport;
   /** Made with the first request. */
   #transport: Transport | null = null;
@@ -66,6 +90,7 @@ export class Endpoint {
     this.tls = spec.tls;
     this.connections = spec.connections;
     this.key = spec.key;
+    this.health = new EndpointHealth(spec.owner);
     this.#makeTransport = makeTransport;
   }
 
@@ -76,6 +101,18 @@ export class Endpoint {
   dispatch(options: DispatchOptions, handler: DispatchHandler): boolean {
     this.#transport ??= this.#makeTransport(this);
     return this.#transport.dispatch(options, handler);
+  }
+
+  /**
+   * Starts a watch of this kind in place of the one there was, unless that was started as the same; null: none from here on.
+   * A retired endpoint is watched no more.
+   */
+  watch(kind: string, as: string, start: (() => Watch) | null): void {
+    const running = this.#watches.get(kind);
+    if (running !== undefined && start !== null && running.as === as) return;
+    running?.watch.stop();
+    this.#watches.delete(kind);
+    if (start !== null && !this.#retired) this.#watches.set(kind, { as, watch: start() });
   }
 
   /** A request has chosen this endpoint; exactly one `release` follows. */
@@ -94,19 +131,26 @@ export class Endpoint {
    */
   retire(): void {
     this.#retired = true;
+    this.#unwatch();
     if (this.inFlight === 0) void this.#closeTransport();
   }
 
   /** Resolves when its requests have ended and its connections are closed. */
   async close(): Promise<void> {
     this.#retired = true;
+    this.#unwatch();
     await this.#closeTransport();
   }
 
   destroy(reason?: Error): void {
+    this.#unwatch();
     const transport = this.#transport;
     this.#transport = null;
     transport?.destroy(reason);
+  }
+
+  #unwatch(): void {
+    for (const kind of [...this.#watches.keys()]) this.watch(kind, '', null);
   }
 
   async #closeTransport(): Promise<void> {

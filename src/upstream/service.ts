@@ -1,12 +1,16 @@
 // A named upstream as one config says it is: endpoints, subsets, load balancing. Compiled at a reload, looked up by every request.
-import type { EndpointConfig, ServiceConfig } from '../config/model.ts';
+import type { Connections, HashKey, ServiceConfig } from '../config/model.ts';
 import type { OutlierPolicy } from '../policies/outlier-detection.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
-import { Endpoint, type MakeTransport, splitAddress, type TransportStats } from './endpoint.ts';
+import type { LevelMember } from './balancing/levels.ts';
+import type { Call } from './call.ts';
+import type { Endpoint, MakeTransport, TransportStats } from './endpoint.ts';
+import type { HealthDescription } from './endpoint-health.ts';
 import { NO_EVENTS, type UpstreamEvents } from './events.ts';
-import { type Draw, leastRequest, roundRobin, type WeightedEndpoint } from './load-balancing.ts';
-import { ServiceMemory } from './service-memory.ts';
-import { connectionOptions, readCredentials, type UpstreamCredentials } from './tls.ts';
+import type { HealthCheckDeps } from './health-check/health-check.ts';
+import type { ServiceMemory } from './service-memory.ts';
+import { awaitContact, CHECKS, CONTACT, checkHealth } from './service-watch.ts';
+import { Subset } from './subset.ts';
 
 export interface ServiceDeps {
   readonly wheel: TimerWheel;
@@ -20,28 +24,35 @@ export interface ServiceDeps {
 /** What the admin API shows. */
 export interface ServiceDescription {
   readonly name: string;
+  /** Requests under way, and how many of them are retries or hedges, or wait for an endpoint. */
+  readonly requests: number;
+  readonly retries: number;
+  readonly waiting: number;
+  /** Retries that the budget did not pay for, since the start. */
+  readonly retriesRefused: number;
+  /** What `concurrency.adaptive` has come to; null: off. */
+  readonly concurrencyLimit: number | null;
   readonly endpoints: readonly EndpointDescription[];
 }
 
-export interface EndpointDescription extends TransportStats {
+export interface EndpointDescription extends TransportStats, HealthDescription {
   readonly address: string;
   /** `host:port` that is dialled: the hop where there is one. */
   readonly dial: string;
   readonly weight: number;
+  readonly zone: string | null;
+  readonly priority: number;
   readonly labels: Readonly<Record<string, string>>;
+  /** Milliseconds to the response head, recent ones counting most. */
+  readonly latencyMs: number;
   readonly inFlight: number;
 }
 
-interface Member extends WeightedEndpoint {
+export interface ServiceMember extends LevelMember {
   readonly labels: Readonly<Record<string, string>>;
 }
 
-interface Subset {
-  readonly endpoints: readonly Endpoint[];
-  readonly draw: Draw;
-}
-
-type Shape = Pick<ServiceConfig, 'name' | 'subsets' | 'loadBalancing' | 'outlierDetection'>;
+type Shape = Omit<ServiceConfig, 'endpoints' | 'plugins' | 'internal' | 'tls' | 'at'>;
 
 export class Service {
   readonly name: string;
@@ -51,40 +62,124 @@ export class Service {
   /** Outlives reloads. */
   readonly memory: ServiceMemory;
   readonly endpoints: readonly Endpoint[];
+  /** Those with a weight. */
+  readonly drawable: readonly Endpoint[];
   /** Equal fingerprints mean equal services. */
   readonly fingerprint: string;
   readonly outlierDetection: OutlierPolicy | null;
-  readonly #members: readonly Member[];
+  readonly connections: Connections;
+  readonly hashBy: HashKey | null;
+  readonly #config: Shape;
+  readonly #members: readonly ServiceMember[];
   readonly #all: Subset;
   readonly #subsets: ReadonlyMap<string, Subset>;
   /** Endpoints that share their hop with others: the hop has to be told which one is meant. */
   readonly #behindSharedHop: ReadonlySet<Endpoint>;
+  readonly #deps: ServiceDeps;
+  #active = false;
+  #checked = false;
 
-  constructor(shape: Shape, members: readonly Member[], fingerprint: string, memory: ServiceMemory, deps: ServiceDeps) {
-    this.name = shape.name;
+  constructor(
+    config: Shape,
+    members: readonly ServiceMember[],
+    fingerprint: string,
+    memory: ServiceMemory,
+    deps: ServiceDeps,
+  ) {
+    this.name = config.name;
     this.wheel = deps.wheel;
     this.random = deps.random ?? Math.random;
     this.events = deps.events ?? NO_EVENTS;
     this.memory = memory;
-    this.outlierDetection = shape.outlierDetection;
     this.fingerprint = fingerprint;
+    this.outlierDetection = config.outlierDetection;
+    this.connections = config.connections;
+    this.hashBy = config.loadBalancing.by;
+    this.#config = config;
     this.#members = members;
-    this.#all = this.#compileSubset(shape, members);
+    this.#deps = deps;
+    const { loadBalancing, locality, slowStartMs, outlierDetection } = config;
+    const selection = {
+      loadBalancing,
+      locality,
+      slowStartMs,
+      panicThreshold: outlierDetection?.panicThreshold ?? 0,
+      random: this.random,
+      now: this.wheel.now,
+      memory,
+    };
+    const onPanic = (panicking: boolean): void => this.events.panicking(this.name, panicking);
+    this.#all = new Subset(members, { ...selection, onPanic });
     this.endpoints = this.#all.endpoints;
+    this.drawable = members.filter(({ weight }) => weight > 0).map(({ endpoint }) => endpoint);
     this.#subsets = new Map(
-      Object.entries(shape.subsets).map(([name, labels]) => {
+      Object.entries(config.subsets).map(([name, labels]) => {
         const wanted = Object.entries(labels);
         const carry = members.filter((member) => wanted.every(([label, value]) => member.labels[label] === value));
-        return [name, this.#compileSubset(shape, carry)];
+        return [name, new Subset(carry, { ...selection, onPanic: () => {} })];
       }),
     );
     this.#behindSharedHop = behindSharedHop(this.endpoints);
   }
 
-  #compileSubset(shape: Shape, members: readonly Member[]): Subset {
-    const draw =
-      shape.loadBalancing.algorithm === 'round-robin' ? roundRobin(members) : leastRequest(members, this.random);
-    return { endpoints: Object.freeze(members.map(({ endpoint }) => endpoint)), draw };
+  /**
+   * It is in force from here on: settings reach what outlives reloads, and new endpoints begin slowly where old ones go on.
+   * `eager`: active checks begin at once, else with the first request. Calling it again does nothing.
+   */
+  activate(eager: boolean): void {
+    if (!this.#active) this.#takeOver();
+    if (eager) this.#startChecks();
+  }
+
+  #takeOver(): void {
+    this.#active = true;
+    const { healthCheck, retryBudget, concurrency, connections } = this.#config;
+    this.memory.configure(retryBudget, concurrency);
+    const now = this.wheel.now();
+    const grown = this.endpoints.some(({ health }) => health.seen) && this.endpoints.some(({ health }) => !health.seen);
+    for (const endpoint of this.endpoints) {
+      const { health } = endpoint;
+      if (grown && !health.seen) health.availableSince = now;
+      health.seen = true;
+      health.awaitsCheck = healthCheck !== null;
+      if (healthCheck === null) endpoint.watch(CHECKS, '', null);
+      const contact = connections.waitForEndpointMs === 0;
+      if (contact) endpoint.watch(CONTACT, '', null);
+      health.forget({ ejection: this.outlierDetection === null, check: healthCheck === null, contact });
+    }
+  }
+
+  #startChecks(): void {
+    if (this.#checked) return;
+    this.#checked = true;
+    const { healthCheck } = this.#config;
+    if (healthCheck !== null)
+      for (const endpoint of this.endpoints) checkHealth(this, endpoint, healthCheck, this.#checkDeps(endpoint));
+  }
+
+  #checkDeps(endpoint: Endpoint): HealthCheckDeps {
+    const { wheel, makeTransport } = this.#deps;
+    const headers = this.sharesHop(endpoint) ? ['x-selvedge-endpoint', endpoint.address] : [];
+    return { wheel, makeTransport, random: this.random, headers };
+  }
+
+  /** Its endpoints have been checked actively once, where they are. */
+  get knowsHealth(): boolean {
+    return this.#config.healthCheck === null || this.drawable.every(({ health }) => health.checked !== null);
+  }
+
+  /** Nothing accepted a connection there. Where requests wait for endpoints it is left out until something does. */
+  lostContact(endpoint: Endpoint): void {
+    if (this.connections.waitForEndpointMs > 0) awaitContact(this, endpoint, this.#checkDeps(endpoint));
+  }
+
+  /** Whether this request may still wait for an endpoint; its time begins with the first question. */
+  mayWait(call: Call): boolean {
+    const { waitForEndpointMs } = this.connections;
+    if (waitForEndpointMs === 0) return false;
+    const now = this.wheel.now();
+    if (call.waitUntil === 0) call.waitUntil = now + waitForEndpointMs;
+    return now < call.waitUntil;
   }
 
   #subset(name: string | null): Subset | undefined {
@@ -97,19 +192,23 @@ export class Service {
   }
 
   /**
-   * The endpoint for the next try: `preferred` (an address) where it is one of them and not tried yet, else as load balancing
-   * says, another than those tried where there is one. Null: there is none; undefined: there is no such subset.
+   * The endpoint for the next try: the preferred one (an address that the caller's side chose) where it is one of them and not
+   * tried yet; the one of the client's session; one that has to show whether it works again (`safe`: see Subset); else as
+   * load balancing says, another than those tried where there is one. Null: there is none; undefined: there is no such subset.
    */
-  draw(subset: string | null, tried: readonly Endpoint[], preferred: string | null): Endpoint | null | undefined {
+  draw({ subset, tried, preferred, sticky, hashKey }: Call, safe: boolean): Endpoint | null | undefined {
     const chosen = this.#subset(subset);
     if (chosen === undefined) return undefined;
+    if (!this.#checked) this.#startChecks();
+    const now = this.wheel.now();
     if (preferred !== null) {
-      for (const { endpoint, weight } of this.#members) {
-        if (endpoint.address !== preferred || weight === 0) continue;
+      for (const endpoint of this.drawable) {
+        if (endpoint.address !== preferred || endpoint.health.unreachable) continue;
         if (chosen.endpoints.includes(endpoint) && !tried.includes(endpoint)) return endpoint;
       }
     }
-    return chosen.draw(tried);
+    if (sticky !== null && !tried.includes(sticky) && chosen.isUsable(sticky, now)) return sticky;
+    return chosen.probe(tried, safe, now) ?? chosen.draw(tried, hashKey, now);
   }
 
   /** True when a request has to say which endpoint it is for, because its hop serves several. */
@@ -118,12 +217,22 @@ export class Service {
   }
 
   describe(): ServiceDescription {
-    const endpoints = this.#members.map(({ endpoint, weight, labels }) => {
-      const { address, dial, inFlight, stats } = endpoint;
-      const { connections, idle, active, pending } = stats;
-      return { address, dial, weight, labels, inFlight, connections, idle, active, pending };
+    const now = this.wheel.now();
+    const endpoints = this.#members.map(({ endpoint, weight, labels, zone, priority }) => {
+      const { address, dial, inFlight, stats, health, latency } = endpoint;
+      const seen = { ...health.describe(now), latencyMs: latency.cost(now), inFlight, ...stats };
+      return { address, dial, weight, labels, zone, priority, ...seen };
     });
-    return { name: this.name, endpoints };
+    const { requests, retries, waiting, retryBudget, adaptive } = this.memory;
+    return {
+      name: this.name,
+      requests,
+      retries,
+      waiting: waiting.size,
+      retriesRefused: retryBudget.exhausted,
+      concurrencyLimit: adaptive === null ? null : Math.floor(adaptive.limit),
+      endpoints,
+    };
   }
 
   /** Resolves when every request has ended and every connection is closed. */
@@ -140,82 +249,4 @@ function behindSharedHop(endpoints: readonly Endpoint[]): ReadonlySet<Endpoint> 
   const sharers = new Map<string, number>();
   for (const { hop } of endpoints) if (hop !== null) sharers.set(hop, (sharers.get(hop) ?? 0) + 1);
   return new Set(endpoints.filter(({ hop }) => hop !== null && (sharers.get(hop) as number) > 1));
-}
-
-/**
- * Compiles every service. What did not change is the same object as in `previous`; a changed service keeps those endpoints
- * that did not change, with their connections and load. Nothing of `previous` is touched: call `retireServices` after the swap.
- *
- * @throws Error naming the service whose TLS files cannot be used.
- */
-export function compileServices(
-  configs: readonly ServiceConfig[],
-  previous: ReadonlyMap<string, Service> | null,
-  deps: ServiceDeps,
-): Map<string, Service> {
-  const services = new Map<string, Service>();
-  for (const config of configs) {
-    const credentials = config.tls === null ? null : credentialsOf(config);
-    services.set(config.name, compile(config, config.endpoints, credentials, previous?.get(config.name) ?? null, deps));
-  }
-  return services;
-}
-
-/**
- * The service as its own hop sees it: the local applications, dialled directly. Without a hop there are none.
- * Reuse, errors and retirement as in `compileServices`.
- */
-export function compileApps(config: ServiceConfig, previous: Service | null, deps: ServiceDeps): Service {
-  const endpoints = (config.internal?.apps ?? []).map((address): EndpointConfig => {
-    const known = config.endpoints.find((endpoint) => endpoint.address === address);
-    // Whoever sent the request here has weighed already: an endpoint that is being drained still answers for its hop.
-    const { zone = null, priority = 0, labels = {}, at = config.at } = known ?? {};
-    return { address, hop: null, weight: known?.weight || 1, zone, priority, labels, at };
-  });
-  const credentials = config.tls === null ? null : credentialsOf(config);
-  return compile(config, endpoints, credentials, previous, deps);
-}
-
-function compile(
-  config: ServiceConfig,
-  endpoints: readonly EndpointConfig[],
-  credentials: UpstreamCredentials | null,
-  previous: Service | null,
-  deps: ServiceDeps,
-): Service {
-  const { name, subsets, loadBalancing, connections } = config;
-  const drawn = endpoints.map(({ address, hop, weight, labels }) => [address, hop, weight, labels]);
-  const fingerprint = JSON.stringify([name, drawn, subsets, credentials?.digest, loadBalancing, connections]);
-  if (previous !== null && previous.fingerprint === fingerprint) return previous;
-  const known = new Map(previous?.endpoints.map((endpoint) => [endpoint.key, endpoint]));
-  const members = endpoints.map(({ address, hop, weight, labels }): Member => {
-    // A hop is dialled without the service's own TLS, which is for endpoints outside the mesh.
-    const own = hop === null ? credentials : null;
-    const key = JSON.stringify([address, hop, own?.digest, connections]);
-    const kept = known.get(key);
-    if (kept !== undefined) return { endpoint: kept, weight, labels };
-    const tls = own === null ? null : connectionOptions(own, splitAddress(address).host);
-    const endpoint = new Endpoint({ address, hop, tls, connections, key }, deps.makeTransport);
-    known.set(key, endpoint);
-    return { endpoint, weight, labels };
-  });
-  return new Service(config, members, fingerprint, previous?.memory ?? new ServiceMemory(), deps);
-}
-
-function credentialsOf(config: ServiceConfig): UpstreamCredentials {
-  try {
-    return readCredentials(config.tls as NonNullable<ServiceConfig['tls']>);
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    throw new Error(`service "${config.name}": ${message}`, { cause: error });
-  }
-}
-
-/** Retires the endpoints of `previous` that `current` does not use; for after the swap. */
-export function retireServices(previous: Iterable<Service>, current: Iterable<Service>): void {
-  const used = new Set<Endpoint>();
-  for (const service of current) for (const endpoint of service.endpoints) used.add(endpoint);
-  for (const service of previous) {
-    for (const endpoint of service.endpoints) if (!used.has(endpoint)) endpoint.retire();
-  }
 }

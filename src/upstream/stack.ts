@@ -1,10 +1,13 @@
 // THE order of the upstream side. Composed once a chain; the service comes with each call.
 import type { Dispatch, Interceptor } from '../dispatch.ts';
 import { balance } from './balance.ts';
+import { bulkhead } from './bulkhead.ts';
 import type { Call } from './call.ts';
 import { deadline } from './deadline.ts';
 import type { Endpoint } from './endpoint.ts';
 import { fence } from './fence.ts';
+import { hedge } from './hedge.ts';
+import { outlier } from './outlier.ts';
 import { perTry } from './per-try.ts';
 import { retry } from './retry.ts';
 
@@ -19,8 +22,11 @@ export function buildStack({ perRequest, perAttempt }: ChainInterceptors): Dispa
   const layers = [
     ...fence(perRequest),
     deadline, // bounds everything below it
+    bulkhead, // one place a request, however often it is tried
+    hedge, // two of what follows, the first answer wins
     retry, // around balance, or it would meet the same dead endpoint again
     balance, // from here on there is an endpoint
+    outlier, // sees what becomes of each try, those that time out included
     ...fence(perAttempt),
     perTry, // next to the wire, so that one try includes nothing of another
   ];

@@ -99,6 +99,7 @@ forward     orders, subset v1, 90% of requests, as /api/orders/1 of shop.example
 forward     orders, subset v2, 10% of requests, as /orders/1 of v2.orders
   endpoint  127.0.0.1:3002 through its hop 127.0.0.1:15001, weight 3
 timeouts    request 2s, per try 500ms, idle none
+retry       1 more try on connect-failure, refused-stream (default)
 `,
   );
 });
@@ -178,4 +179,41 @@ t.test('a config with errors is not explained', async (t) => {
   t.equal(code, EXIT.couldNotStart);
   t.equal(out, '');
   t.match(err, /broken\.yaml:2:/);
+});
+
+t.test('says what is in force for a request: retries, hedges, sessions and rollouts', async (t) => {
+  const route = (keys: string) => SHOP.replace('    match: [{ path: /old }]', `    match: [{ path: /old }]\n${keys}`);
+  const asked = async (keys: string, values = {}) => {
+    const text = route(keys).replace(
+      '    redirect: { scheme: https, prefix: /new, status: 301 }\n',
+      '    to: orders\n',
+    );
+    writeFileSync(join(dir, 'policies.yaml'), text);
+    const { out, err } = await explain('GET', '/old', { config: 'policies.yaml', ...values });
+    t.equal(err, '');
+    return out;
+  };
+  const all = await asked(`    retry: { attempts: 2, on: [reset, { status: [503] }, { grpc: [unavailable] }] }
+    hedge: { after: p99.5 }
+    session: { cookie: slv, secret: 0123456789abcdef-hush }
+    rollout: { from: v1, to: v2, steps: [0.5%, 100%], every: 90s, abortOn: { errorRate: 1% } }`);
+  t.match(
+    all,
+    `retry       2 more tries on reset, 503, grpc unavailable (of the route)
+hedge       a second try after p99.5
+session     by cookie slv
+rollout     from subset v1 to v2: 0.5%, 100%, each for 90s
+`,
+  );
+  t.match(
+    await asked('    retry: false\n    hedge: { after: 200ms }\n    session: { header: X-User }'),
+    /retry {7}none \(of the route\)\nhedge {7}a second try after 200ms\nsession {5}by header x-user\n$/,
+  );
+  t.match(await asked('    plugins: [retry: { attempts: 3 }]'), /^retry {7}as plugin "retry" says$/m);
+  const json = await asked('    session: { cookie: slv, secret: 0123456789abcdef-hush }', { json: true });
+  t.match(JSON.parse(json).route.action.policies, {
+    retry: { from: 'default', attempts: 1, bufferBytes: 65_536 },
+    session: { kind: 'cookie', name: 'slv' },
+  });
+  t.notMatch(all + json, 'hush');
 });

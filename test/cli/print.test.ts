@@ -1,11 +1,12 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: references as configs write them.
 // `selvedge print`: what takes effect, and where it came from.
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { parse } from 'yaml';
 import { command as print } from '../../src/cli/print.ts';
 import { loadConfig } from '../../src/config/load.ts';
+import { formatProblem } from '../../src/config/problem.ts';
 import { runCommand } from './support/io.ts';
 
 const CONFIG = `version: 1
@@ -57,6 +58,27 @@ t.test('what is printed is a config that means the same', async (t) => {
   t.strictSame(await meaning('again.yaml'), await meaning('selvedge.yaml'));
 });
 
+t.test('every key of the format can be printed and read again', async (t) => {
+  const golden = readFileSync(join(import.meta.dirname, '../config/golden/whole.yaml'), 'utf8');
+  const variables = { EDGE_PORT: '8443', ZONE: 'eu-1a', SESSION_SECRET: '0123456789abcdef' };
+  const dir = t.testdir({ 'selvedge.yaml': golden });
+  const { code, stdout } = await runCommand(print, [], dir, variables);
+  t.equal(code, 0);
+  t.notMatch(stdout, variables.SESSION_SECRET);
+  writeFileSync(
+    join(dir, 'again.yaml'),
+    stdout.replace(/secret: "\[redacted\]"/, `secret: ${variables.SESSION_SECRET}`),
+  );
+  const meaning = async (path: string) => {
+    const { config, problems } = await loadConfig(path, { cwd: dir, env: variables });
+    t.strictSame(problems.filter(({ severity }) => severity === 'error').map(formatProblem), []);
+    const plain = (key: string, value: unknown) =>
+      key === 'at' ? undefined : value instanceof Set ? [...value] : value;
+    return JSON.parse(JSON.stringify(config, plain));
+  };
+  t.strictSame(await meaning('again.yaml'), await meaning('selvedge.yaml'));
+});
+
 t.test('--route and --role print the part that matters', async (t) => {
   const dir = t.testdir({ 'selvedge.yaml': CONFIG });
   const part = async (...args: string[]) => {
@@ -72,6 +94,11 @@ t.test('--route and --role print the part that matters', async (t) => {
   t.strictSame(await part('--route', 'web'), { keys: ['routes'], gateways: [], services: [], routes: ['web'] });
   t.match(await part('--role', 'gateway/public'), { gateways: ['public'], services: ['orders'], routes: ['orders'] });
   t.match(await part('--role', 'internal/orders'), { gateways: [], services: ['orders', 'web'], routes: ['inside'] });
+  writeFileSync(
+    join(dir, 'selvedge.yaml'),
+    CONFIG.replace('gateways: [private], to: web', 'gateways: [private], to: web, mirror: [{ service: orders }]'),
+  );
+  t.match(await part('--role', 'gateway/private'), { services: ['orders', 'web'] }, 'what gets copies is reached too');
   const refused = async (...args: string[]) => (await runCommand(print, args, dir, env)).stderr.split('\n')[0];
   t.equal(await refused('--route', 'wbe'), 'selvedge print: no route "wbe" (did you mean "web"?)');
   t.equal(

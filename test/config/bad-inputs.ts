@@ -52,6 +52,17 @@ function top(name: string, keys: string, ...lines: string[]): BadInput {
   return { name, text: `${BASE}${keys}\n`, lines };
 }
 
+/** `BASE` with two subsets and further keys of its route, which begin on line 13. */
+function rollout(name: string, keys: string, ...lines: string[]): BadInput {
+  return { name, text: `${BASE.replace('v1: {}', 'v1: {}, v2: {}')}${indent(keys, 4)}`, lines };
+}
+
+/** The same with another `to`. */
+function rolloutTo(name: string, to: string, keys: string, ...lines: string[]): BadInput {
+  const { text } = rollout(name, keys);
+  return { name, text: text.replace('to: orders', `to: ${to}`), lines };
+}
+
 function indent(keys: string, by: number): string {
   return keys
     .split('\n')
@@ -233,7 +244,7 @@ export const BAD_INPUTS: readonly BadInput[] = [
   whole(
     'an endpoint of the wrong type',
     BASE.replace('["10.0.0.5:3000"]', '[3000]'),
-    '~:8:17 services.orders.endpoints[0]: must be host:port, such as 10.0.0.5:3000, orders.internal:80 or [::1]:3000 or a map with address, hop, weight or labels, not 3000',
+    '~:8:17 services.orders.endpoints[0]: must be host:port, such as 10.0.0.5:3000, orders.internal:80 or [::1]:3000 or a map with address, hop, weight, zone, priority or labels, not 3000',
   ),
   whole(
     'no endpoints',
@@ -416,6 +427,428 @@ export const BAD_INPUTS: readonly BadInput[] = [
     '~:13:15 warning: routes[0].internal: no hop has an "outbound", so no call ever takes this route',
     '~:14:15 routes[0].gateways: a route is for gateways or for calls between services ("internal"), not for both',
   ),
+  // Balancing, health and bounds of services
+  service(
+    'a hash without a key',
+    'loadBalancing: ring-hash',
+    '~:10:20 services.orders.loadBalancing: "ring-hash" is not enough by its name: write { ring-hash: … }',
+  ),
+  service(
+    'two algorithms',
+    'loadBalancing: { ring-hash: { header: x }, maglev: { header: x } }',
+    '~:10:20 services.orders.loadBalancing: must have exactly one of ring-hash or maglev',
+  ),
+  service(
+    'two keys of a hash',
+    'loadBalancing: { ring-hash: { header: x, cookie: y } }',
+    '~:10:33 services.orders.loadBalancing.ring-hash: must have exactly one of header, cookie, query or clientAddress',
+  ),
+  service(
+    'a hash of nothing',
+    'loadBalancing: { maglev: {} }',
+    '~:10:30 services.orders.loadBalancing.maglev: must have exactly one of header, cookie, query or clientAddress',
+  ),
+  service(
+    'an unknown key of a hash',
+    'loadBalancing: { maglev: { headr: x } }',
+    '~:10:32 services.orders.loadBalancing.maglev.headr: unknown key "headr" (did you mean "header"?)',
+  ),
+  service(
+    'names of a hash that are none',
+    'loadBalancing: { maglev: { header: "x y" } }',
+    '~:10:40 services.orders.loadBalancing.maglev.header: "x y" is not the name of a header',
+  ),
+  service(
+    'a hash by no client address',
+    'loadBalancing: { maglev: { clientAddress: false } }',
+    '~:10:47 services.orders.loadBalancing.maglev.clientAddress: must be true, not false',
+  ),
+  service(
+    'an algorithm nearly right',
+    'loadBalancing: round-robbin',
+    '~:10:20 services.orders.loadBalancing: must be least-request, round-robin, random or peak-ewma, not "round-robbin" (did you mean "round-robin"?)',
+  ),
+  service(
+    'zones that nothing is in',
+    'locality: { zone: eu-1a }',
+    '~:10:15 warning: services.orders.locality: has no effect: no endpoint of this service says in which "zone" it is',
+  ),
+  service(
+    'near endpoints that nobody knows',
+    'locality: { prefer: true }',
+    '~:10:15 warning: services.orders.locality: has no effect: no endpoint of this service says in which "zone" it is',
+  ),
+  whole(
+    'an endpoint in no zone and of no priority',
+    BASE.replace('["10.0.0.5:3000"]', '[{ address: "10.0.0.5:3000", zone: "", priority: 128 }]'),
+    '~:8:51 services.orders.endpoints[0].zone: must not be empty',
+    '~:8:65 services.orders.endpoints[0].priority: must be at most 127, not 128',
+  ),
+  service(
+    'a slow start of no time',
+    'slowStart: { window: fast }',
+    '~:10:26 services.orders.slowStart.window: must be a duration such as 250ms, 10s or 5m (0s: none), not "fast"',
+  ),
+  service(
+    'a queue of no room',
+    'connections: { pending: 0, waitForEndpoint: 5s }',
+    '~:10:49 services.orders.connections.waitForEndpoint: needs room to wait in, and "pending" is 0: set that above 0, or leave this out',
+  ),
+  service(
+    'bulkheads out of range',
+    'connections: { requests: 0, retries: -1 }',
+    '~:10:30 services.orders.connections.requests: must be at least 1, not 0',
+    '~:10:42 services.orders.connections.retries: must be at least 0, not -1',
+  ),
+  service(
+    'concurrency upside down',
+    'concurrency: { min: 50, max: 10 }',
+    '~:10:25 services.orders.concurrency.min: is above "max" (10)',
+  ),
+  service(
+    'concurrency above the requests',
+    'connections: { requests: 5 }\nconcurrency: { min: 8, max: 20 }',
+    '~:11:33 warning: services.orders.concurrency.max: is never reached: "requests" of "connections" (5) comes first',
+  ),
+  service(
+    'concurrency that is not in force and still wrong',
+    'connections: { requests: 5 }\nconcurrency: { adaptive: false, min: 8 }',
+    '~:11:42 services.orders.concurrency.min: is above "requests" of "connections" (5)',
+  ),
+  service(
+    'a health check of nothing',
+    'healthCheck: { interval: 2s }',
+    '~:10:18 services.orders.healthCheck: says nothing of how endpoints are probed: it needs one of "http", "tcp" and "grpc"',
+  ),
+  service(
+    'two kinds of health check',
+    'healthCheck: { http: {}, tcp: {} }',
+    '~:10:35 services.orders.healthCheck.tcp: a health check has one of "http", "tcp" and "grpc", not several',
+  ),
+  service(
+    'a health check longer than its interval',
+    'healthCheck: { tcp: {}, interval: 2s, timeout: 3s }',
+    '~:10:52 services.orders.healthCheck.timeout: is longer than "interval" (2s): the next probe would begin before this one ends',
+  ),
+  service(
+    'an interval shorter than the timeout that was not said',
+    'healthCheck: { tcp: {}, interval: 500ms }',
+    '~:10:39 services.orders.healthCheck.interval: is shorter than "timeout" (1s): the next probe would begin before the one before ends',
+  ),
+  service(
+    'a health check at once',
+    'healthCheck: { tcp: {}, interval: 0s, timeout: 0s }',
+    '~:10:39 services.orders.healthCheck.interval: must be longer than 0',
+    '~:10:52 services.orders.healthCheck.timeout: must be longer than 0',
+  ),
+  service(
+    'statuses and paths that are none',
+    'healthCheck: { http: { path: healthz, host: "a b", status: [99, 600] } }',
+    '~:10:34 services.orders.healthCheck.http.path: "healthz" is not a path: it begins with "/" and has no "#", space or character beyond ASCII',
+    '~:10:49 services.orders.healthCheck.http.host: "a b" is not a host, with or without a port',
+    '~:10:65 services.orders.healthCheck.http.status[0]: must be at least 200, not 99',
+    '~:10:69 services.orders.healthCheck.http.status[1]: must be at most 599, not 600',
+  ),
+  service(
+    'a health check that is healthy at once',
+    'healthCheck: { http: { path: "/a b" }, healthyAfter: 0, unhealthyAfter: 0 }',
+    '~:10:34 services.orders.healthCheck.http.path: "/a b" is not a path: it begins with "/" and has no "#", space or character beyond ASCII',
+    '~:10:58 services.orders.healthCheck.healthyAfter: must be at least 1, not 0',
+    '~:10:77 services.orders.healthCheck.unhealthyAfter: must be at least 1, not 0',
+  ),
+  service(
+    'a health check by yes',
+    'healthCheck: true',
+    '~:10:18 services.orders.healthCheck: must be false or a map, not true',
+  ),
+  service(
+    'an unknown kind of health check',
+    'healthCheck: { htpp: {} }',
+    '~:10:20 services.orders.healthCheck.htpp: unknown key "htpp" (did you mean "http"?)',
+  ),
+  service(
+    'the only endpoint ejected',
+    'outlierDetection: { maxEjected: 100% }',
+    '~:10:37 services.orders.outlierDetection.maxEjected: the last endpoint is never ejected, and this service has only one: 100% can never be out',
+  ),
+  service(
+    'outliers of one endpoint',
+    'outlierDetection: { consecutive5xx: 3 }',
+    '~:10:23 warning: services.orders.outlierDetection: never ejects anything: the last endpoint is never ejected, and this service has only one',
+  ),
+  service(
+    'outliers out of range',
+    'outlierDetection: { interval: 0s, baseEjection: 10m, maxEjected: 101%, panicThreshold: 200%, consecutive5xx: 0 }',
+    '~:10:35 services.orders.outlierDetection.interval: must be longer than 0',
+    '~:10:53 services.orders.outlierDetection.baseEjection: is longer than "maxEjection" (300s)',
+    '~:10:70 services.orders.outlierDetection.maxEjected: "101%" is not a share from 0% to 100% (20%)',
+    '~:10:92 services.orders.outlierDetection.panicThreshold: "200%" is not a share from 0% to 100% (20%)',
+    '~:10:114 services.orders.outlierDetection.consecutive5xx: must be at least 1, not 0',
+  ),
+  service(
+    'an ejection beyond timers',
+    'outlierDetection: { interval: 0.1ms, maxEjection: 30d }',
+    '~:10:35 services.orders.outlierDetection.interval: "0.1ms" is not a duration of whole milliseconds up to 24 days (250ms, 10s, 5m, 1h30m)',
+    '~:10:55 services.orders.outlierDetection.maxEjection: "30d" is not a duration of whole milliseconds up to 24 days (250ms, 10s, 5m, 1h30m)',
+  ),
+  whole(
+    'ejections that never come',
+    BASE.replace(
+      '["10.0.0.5:3000"]',
+      '["10.0.0.5:3000", "10.0.0.6:3000", "10.0.0.7:3000"]\n    outlierDetection: { maxEjected: 20%, successRate: true }',
+    ),
+    '~:9:37 warning: services.orders.outlierDetection.maxEjected: never lets anything be ejected: 20% of 3 endpoints is less than one',
+    '~:9:55 warning: services.orders.outlierDetection.successRate: is never judged: it takes 5 endpoints ("minEndpoints"), and there are 3',
+  ),
+  whole(
+    'nothing may be ejected',
+    BASE.replace('["10.0.0.5:3000"]', '["10.0.0.5:3000", "10.0.0.6:3000"]\n    outlierDetection: { maxEjected: 0% }'),
+    '~:9:37 warning: services.orders.outlierDetection.maxEjected: never lets anything be ejected: 0% of 2 endpoints is less than one',
+  ),
+  service(
+    'a budget of nothing',
+    'retryBudget: { share: 0%, minPerSecond: 0 }',
+    '~:10:18 warning: services.orders.retryBudget: allows no retry at all: neither "share" nor "minPerSecond" is above 0',
+  ),
+  service(
+    'windows of a budget that are none',
+    'retryBudget: { share: 120%, window: 1500ms }',
+    '~:10:27 services.orders.retryBudget.share: "120%" is not a share from 0% to 100% (20%)',
+    '~:10:41 services.orders.retryBudget.window: "1500ms" is not a window: whole seconds, 1s to 60s',
+  ),
+  service(
+    'a window of a budget too long',
+    'retryBudget: { window: 2m, minPerSecond: -1 }',
+    '~:10:28 services.orders.retryBudget.window: "2m" is not a window: whole seconds, 1s to 60s',
+    '~:10:46 services.orders.retryBudget.minPerSecond: must be at least 0, not -1',
+  ),
+  // Tries, sessions, rollouts and faults of routes
+  route(
+    'a try longer than the request',
+    'timeout: { request: 1s, perTry: 2s }',
+    '~:13:37 routes[0].timeout.perTry: is longer than "request" (1s), which would end every try before',
+  ),
+  route(
+    'retries of the wrong form',
+    'retry: { attempts: 11, on: [connect-failur, { status: [200] }, { grpc: [gone] }, { code: 5 }, status, {}] }',
+    '~:13:24 routes[0].retry.attempts: must be at most 10, not 11',
+    '~:13:33 routes[0].retry.on[0]: must be connect-failure, refused-stream, reset, per-try-timeout, gateway-error or 5xx, not "connect-failur" (did you mean "connect-failure"?)',
+    '~:13:60 routes[0].retry.on[1].status[0]: must be at least 400, not 200',
+    '~:13:77 routes[0].retry.on[2].grpc[0]: must be cancelled, unknown, deadline-exceeded, resource-exhausted, aborted, internal, unavailable or data-loss, not "gone"',
+    '~:13:88 routes[0].retry.on[3].code: unknown key "code"',
+    '~:13:99 routes[0].retry.on[4]: "status" is not enough by its name: write { status: … }',
+    '~:13:107 routes[0].retry.on[5]: must have exactly one of status or grpc',
+  ),
+  route(
+    'retries that make no sense',
+    'retry: { backoff: 1s, methods: [get] }',
+    '~:13:23 routes[0].retry.backoff: is longer than "maxBackoff" (250ms)',
+    '~:13:37 routes[0].retry.methods[0]: "get" is not a method in capitals, such as GET',
+  ),
+  route(
+    'retries that may do things twice',
+    'retry: { on: [reset], methods: [GET, POST, PATCH] }',
+    '~:13:42 warning: routes[0].retry.methods[1]: the service may act twice on a POST whose first try failed after it had arrived',
+    '~:13:48 warning: routes[0].retry.methods[2]: the service may act twice on a PATCH whose first try failed after it had arrived',
+  ),
+  route(
+    'retries for which no time is left',
+    'retry: { on: [per-try-timeout] }',
+    '~:13:19 warning: routes[0].retry.on[0]: never happens: a try may take all of "timeout.request"; set "timeout.perTry" below it',
+  ),
+  route(
+    'retries for which all time is used',
+    'retry: { on: [per-try-timeout] }\ntimeout: { request: 2s, perTry: 2s }',
+    '~:13:19 warning: routes[0].retry.on[0]: never happens: a try may take all of "timeout.request"; set "timeout.perTry" below it',
+  ),
+  route(
+    'retries on nothing',
+    'retry: { on: [] }',
+    '~:13:18 warning: routes[0].retry.on: names nothing, so nothing is tried again; "retry: false" says the same',
+  ),
+  route(
+    'retries by yes',
+    'retry: true',
+    '~:13:12 routes[0].retry: must be false or a map with attempts, on, backoff, maxBackoff, methods or bufferBytes, not true',
+  ),
+  route(
+    'hedges of the wrong form',
+    'hedge: { after: soon }',
+    '~:13:21 routes[0].hedge.after: must be a duration such as 200ms, or a percentile such as p95, not "soon"',
+  ),
+  route(
+    'hedges beyond percentiles',
+    'hedge: { after: p49 }',
+    '~:13:21 routes[0].hedge.after: a percentile is from p50 to p99.9',
+  ),
+  route(
+    'hedges at once',
+    'hedge: { after: 0s }',
+    '~:13:21 routes[0].hedge.after: would send every request twice; say a duration above 0, or a percentile',
+  ),
+  route(
+    'hedges that come too late',
+    'hedge: { after: 15s }',
+    '~:13:21 routes[0].hedge.after: never comes: "timeout.request" has ended the first try by then',
+  ),
+  route(
+    'hedges that come after the try',
+    'timeout: { perTry: 1s }\nhedge: { after: 2s }',
+    '~:14:21 routes[0].hedge.after: never comes: "timeout.perTry" has ended the first try by then',
+  ),
+  route(
+    'hedges that send a POST twice',
+    'match: [{ methods: [GET] }, { methods: [POST, PATCH], path: /x }]\nhedge: {}',
+    '~:14:12 routes[0].hedge: would send POST and PATCH twice; give these methods a route without "hedge"',
+  ),
+  route('a session by nothing', 'session: {}', '~:13:14 routes[0].session: needs one of "cookie" and "header"'),
+  route(
+    'a session by two things',
+    'session: { cookie: a, header: b }',
+    '~:13:35 routes[0].session.header: a session has one of "cookie" and "header", not both',
+  ),
+  route(
+    "a session by header with a cookie's keys",
+    'session: { header: b, sameSite: lax, maxAge: 1h }',
+    '~:13:27 routes[0].session.sameSite: has a meaning only together with "cookie"',
+    '~:13:42 routes[0].session.maxAge: has a meaning only together with "cookie"',
+  ),
+  route(
+    'names of sessions that are none',
+    'session: { cookie: "a b" }',
+    '~:13:24 routes[0].session.cookie: "a b" is not the name of a cookie',
+  ),
+  route(
+    'a header of a session that is none',
+    'session: { header: "a b" }',
+    '~:13:24 routes[0].session.header: "a b" is not the name of a header',
+  ),
+  route(
+    'cookies that browsers refuse',
+    'session: { cookie: __Host-a, sameSite: none, secure: false }',
+    '~:13:24 routes[0].session.cookie: browsers refuse a cookie "__Host-a" that is not secure',
+    '~:13:44 routes[0].session.sameSite: browsers refuse a cookie with "sameSite: none" that is not secure',
+  ),
+  route(
+    'a cookie of part of a second',
+    'session: { cookie: a, maxAge: 500ms, secret: short }',
+    '~:13:35 routes[0].session.maxAge: "500ms" is not an age of a cookie: whole seconds, up to 400d',
+    '~:13:50 routes[0].session.secret: is too short: at least 16 characters, such as "openssl rand -hex 32" prints',
+  ),
+  route(
+    'a cookie for ever',
+    'session: { cookie: a, maxAge: 500d, secure: maybe }',
+    '~:13:35 routes[0].session.maxAge: "500d" is not an age of a cookie: whole seconds, up to 400d',
+    '~:13:49 routes[0].session.secure: must be true or false or "auto", not "maybe"',
+  ),
+  rollout(
+    'a rollout between subsets that are not there',
+    'rollout: { from: v0, to: v3, abortOn: { errorRate: 1% } }',
+    '~:13:22 routes[0].rollout.from: service "orders" has no subset "v0" (did you mean "v1"?)',
+    '~:13:30 routes[0].rollout.to: service "orders" has no subset "v3" (did you mean "v1"?)',
+  ),
+  rollout(
+    'a rollout to itself',
+    'rollout: { from: v1, to: v1, abortOn: { errorRate: 1% } }',
+    '~:13:30 routes[0].rollout.to: is the subset that the requests come "from": there is nothing to move',
+  ),
+  rollout(
+    'a rollout that goes back and forth',
+    'rollout: { from: v1, to: v2, steps: [0%, 50%, 20%, 120%], every: 0s, abortOn: { p99: 0s } }',
+    '~:13:42 routes[0].rollout.steps[0]: is no step: it must be above 0%',
+    '~:13:51 routes[0].rollout.steps[2]: must be above the step before it (50%)',
+    '~:13:56 routes[0].rollout.steps[3]: "120%" is not a share from 0% to 100% (20%)',
+    '~:13:70 routes[0].rollout.every: must be longer than 0',
+    '~:13:90 routes[0].rollout.abortOn.p99: must be longer than 0',
+  ),
+  rollout(
+    'a rollout that stays',
+    'rollout: { from: v1, to: v2, steps: [5%, 50%] }',
+    '~:13:14 warning: routes[0].rollout.abortOn: names neither "errorRate" nor "p99": the rollout goes on however the new version does',
+    '~:13:46 warning: routes[0].rollout.steps[1]: is the last step, and not 100%: the rollout stays there, with both versions in use',
+  ),
+  rollout(
+    'a rollout with two spellings',
+    'rollout: { from: v1, to: v2, abort: { p99: 1s }, abortOn: { p99: 1s } }',
+    '~:13:41 routes[0].rollout.abort: is another spelling of "abortOn": say one of them',
+  ),
+  rollout(
+    'a rollout that is not all there',
+    'rollout: { from: v1, steps: [] }',
+    '~:13:14 routes[0].rollout: "to" is missing',
+    '~:13:33 routes[0].rollout.steps: must have at least one item',
+  ),
+  rolloutTo(
+    'a rollout of a route with weights',
+    '[{ service: orders, subset: v1 }, { service: orders, subset: v2 }]',
+    'rollout: { from: v1, to: v2, abort: { p99: 1s } }',
+    '~:13:14 routes[0].rollout: needs "to" to name one service: a rollout sets the weights itself, between two subsets of it',
+  ),
+  rolloutTo(
+    'a rollout of a route to a subset',
+    '{ service: orders, subset: v1 }',
+    'rollout: { from: v1, to: v2, abort: { p99: 1s } }',
+    '~:13:14 routes[0].rollout: needs "to" to name service "orders" without a subset: "from" and "to" of the rollout are its subsets',
+  ),
+  bare(
+    'a rollout that leads nowhere',
+    'respond: { status: 200 }\nrollout: { from: v1, to: v2, abort: { p99: 1s } }',
+    '~:13:14 routes[0].rollout: needs a route with "to": it moves requests between subsets of a service',
+  ),
+  route(
+    'mirrors to nowhere',
+    'mirror: [{ service: ordrs }, { service: orders, subset: v2 }]',
+    '~:13:25 routes[0].mirror[0].service: no service "ordrs" (did you mean "orders"?)',
+    '~:13:61 routes[0].mirror[1].subset: service "orders" has no subset "v2" (did you mean "v1"?)',
+  ),
+  route(
+    'a mirror that is where the route leads',
+    'mirror: [{ service: orders }]',
+    '~:13:14 warning: routes[0].mirror[0]: is where the route itself leads: the service gets the copied requests twice',
+  ),
+  route(
+    'mirrors out of range',
+    'mirror: [{ service: orders, subset: v1, share: 101%, bufferBytes: 0.5B, maxInFlight: 0 }]',
+    '~:13:52 routes[0].mirror[0].share: "101%" is not a share from 0% to 100% (20%)',
+    '~:13:71 routes[0].mirror[0].bufferBytes: "0.5B" is not a size of whole bytes (512B, 64KiB, 1MiB)',
+    '~:13:90 routes[0].mirror[0].maxInFlight: must be at least 1, not 0',
+  ),
+  route('a mirror that is no list', 'mirror: orders', '~:13:13 routes[0].mirror: must be a list, not "orders"'),
+  route(
+    'faults that are none',
+    'fault: {}',
+    '~:13:12 routes[0].fault: does nothing: it needs "delay", "abort" or both',
+  ),
+  route(
+    'faults out of range',
+    'fault: { delay: { time: 0s, share: 101% }, abort: { status: 503, share: 200% } }',
+    '~:13:29 routes[0].fault.delay.time: must be longer than 0',
+    '~:13:40 routes[0].fault.delay.share: "101%" is not a share from 0% to 100% (20%)',
+    '~:13:77 routes[0].fault.abort.share: "200%" is not a share from 0% to 100% (20%)',
+  ),
+  route(
+    'faults of the wrong form',
+    'fault: { delay: { share: 5% }, abort: { status: 200 } }',
+    '~:13:21 routes[0].fault.delay: "time" is missing',
+    '~:13:53 routes[0].fault.abort.status: must be at least 400, not 200',
+  ),
+  route(
+    'a policy that is said twice',
+    'retry: { attempts: 2 }\nfault: { abort: { status: 503 } }\nmirror: [{ service: orders, subset: v1 }]\nplugins: [retry: { attempts: 3 }, fault, mirror: { to: [] }]',
+    '~:16:15 routes[0].plugins[0]: the route says "retry" as a key of its own too: say it once',
+    '~:16:39 routes[0].plugins[1]: the route says "fault" as a key of its own too: say it once',
+    '~:16:46 routes[0].plugins[2]: the route says "mirror" as a key of its own too: say it once',
+  ),
+  bare(
+    'policies that have no effect',
+    'respond: { status: 200 }\nretry: {}\nhedge: {}\nsession: { cookie: a }\nmirror: [{ service: orders }]\nfault: { abort: { status: 503 } }',
+    '~:7:3 warning: services.orders: no route leads to service "orders"',
+    '~:13:12 warning: routes[0].retry: has no effect on a route without "to"',
+    '~:14:12 warning: routes[0].hedge: has no effect on a route without "to"',
+    '~:15:14 warning: routes[0].session: has no effect on a route without "to"',
+    '~:16:13 warning: routes[0].mirror: has no effect on a route without "to"',
+    '~:17:12 warning: routes[0].fault: has no effect on a route without "to"',
+  ),
   // Not supported
   top(
     'parts of the format that are not there yet',
@@ -427,18 +860,16 @@ export const BAD_INPUTS: readonly BadInput[] = [
   ),
   service(
     'services that are not there yet',
-    'protocol: grpc\nloadBalancing: { ring-hash: { header: x } }\nhealthCheck: {}\ndiscover: { dns: x }',
+    'protocol: grpc\nlocked: [protocol]\ndiscover: { dns: x }',
     '~:10:15 services.orders.protocol: "grpc" is not supported by this version',
-    '~:11:20 services.orders.loadBalancing: "ring-hash" is not supported by this version',
-    '~:12:5 services.orders.healthCheck: not supported by this version',
-    '~:13:5 services.orders.discover: not supported by this version',
+    '~:11:5 services.orders.locked: not supported by this version',
+    '~:12:5 services.orders.discover: not supported by this version',
   ),
   route(
     'routes that are not there yet',
-    'retry: { attempts: 2 }\nmirror: []\nmatch: [{ from: [service/a] }]',
-    '~:13:5 routes[0].retry: not supported by this version',
-    '~:14:5 routes[0].mirror: not supported by this version',
-    '~:15:15 routes[0].match[0].from: not supported by this version',
+    'priority: 2\nmatch: [{ from: [service/a] }]',
+    '~:13:5 routes[0].priority: not supported by this version',
+    '~:14:15 routes[0].match[0].from: not supported by this version',
   ),
   top(
     'listeners that are not there yet',

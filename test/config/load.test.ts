@@ -56,9 +56,13 @@ t.test('every mistake is reported at its place, with what to do', async (t) => {
 
 t.test('a whole config resolves to what its golden file says', async (t) => {
   const folder = join(import.meta.dirname, 'golden');
-  const { config, problems } = await loadConfig('whole.yaml', { cwd: folder, env: { EDGE_PORT: '8443', ZONE: '' } });
+  const env = { EDGE_PORT: '8443', ZONE: 'eu-1a', SESSION_SECRET: '0123456789abcdef' };
+  const { config, problems } = await loadConfig('whole.yaml', { cwd: folder, env });
   t.strictSame(problems, []);
-  const plain = (_: string, value: unknown): unknown => (value === Number.POSITIVE_INFINITY ? 'Infinity' : value);
+  const plain = (_: string, value: unknown): unknown => {
+    if (value instanceof Set) return { set: [...value] };
+    return value === Number.POSITIVE_INFINITY ? 'Infinity' : value;
+  };
   const text = JSON.stringify(config, plain, 2).replaceAll(folder, '.');
   const golden = join(folder, 'whole.json');
   if (process.env.UPDATE_GOLDEN === '1') writeFileSync(golden, `${text}\n`);
@@ -66,15 +70,21 @@ t.test('a whole config resolves to what its golden file says', async (t) => {
 });
 
 t.test('a config is frozen all the way down', async (t) => {
-  const { config } = await load(t, { 'c.yaml': GOOD }, 'c.yaml');
+  const text = GOOD.replace('to: orders', 'to: orders, retry: { on: [reset] }, mirror: [{ service: other }]').replace(
+    'services: {',
+    'services: { other: { endpoints: ["a:1"] },',
+  );
+  const { config } = await load(t, { 'c.yaml': text }, 'c.yaml');
   const open: string[] = [];
   const visit = (value: unknown, path: string): void => {
-    if (typeof value !== 'object' || value === null) return;
+    // A set cannot be frozen; its type is read-only.
+    if (typeof value !== 'object' || value === null || value instanceof Set) return;
     if (!Object.isFrozen(value)) open.push(path);
     for (const [key, inner] of Object.entries(value)) visit(inner, `${path}.${key}`);
   };
   visit(config, 'config');
   t.strictSame(open, []);
+  t.strictSame([...(config?.routes[0].retry?.conditions ?? [])], ['reset']);
 });
 
 t.test('JSON, YAML, TypeScript and an object say the same thing', async (t) => {
@@ -530,4 +540,104 @@ t.test('every value knows where it came from', async (t) => {
   });
   t.match(provenance?.of(raw.gateways.public.listeners[0], 'host', false), { place: null, variables: [] });
   t.match(provenance?.locate(['routes', 0, 'plugins', 0, 'p', 'key', 'deeper']), { line: 4 });
+});
+
+t.test('the secret of a session is never shown, wherever it was written', async (t) => {
+  const secret = 'kept-to-ourselves-0123';
+  const text = GOOD.replace('to: orders', `to: orders, session: { cookie: slv, secret: "${secret}" }`);
+  const { config, provenance, lines } = await load(t, { 'c.yaml': text }, 'c.yaml');
+  t.strictSame(lines, []);
+  t.match(config?.routes[0].session, { secret });
+  const effective = provenance?.effective() as { routes: { session: Record<string, unknown> }[] };
+  t.strictSame(
+    { ...effective.routes[0].session },
+    { cookie: 'slv', secret: '[redacted]', sameSite: 'lax', secure: 'auto', httpOnly: true },
+  );
+  const short = await load(t, { 'c.yaml': text.replace(secret, 'much2short') }, 'c.yaml');
+  t.match(short.lines, [/session\.secret: is too short/]);
+  t.notMatch(short.lines.join(), /much2short/);
+  const { provenance: named } = await load(
+    t,
+    { 'c.yaml': GOOD.replaceAll('orders', 'session').replace('endpoints', 'subsets: { secret: {} }, endpoints') },
+    'c.yaml',
+  );
+  t.notMatch(JSON.stringify(named?.effective()), /redacted/, 'a service may be called "session"');
+});
+
+t.test('a session by header has no defaults of cookies', async (t) => {
+  const text = GOOD.replace('to: orders', 'to: orders, session: { header: X-User }');
+  const { provenance, config } = await load(t, { 'c.yaml': text }, 'c.yaml');
+  t.strictSame(config?.routes[0].session, { kind: 'header', name: 'x-user' });
+  const effective = provenance?.effective() as { routes: { session: object }[] };
+  t.strictSame({ ...effective.routes[0].session }, { header: 'X-User' });
+});
+
+t.test('mirror and fault become plugins after those that the route lists', async (t) => {
+  const text = `version: 1
+gateways: { public: { listeners: [{ name: http, port: 8080 }], plugins: [fault: { abort: { status: 500 } }] } }
+services: { orders: { endpoints: ["a:1"] }, copy: { endpoints: ["b:1"], subsets: { v1: {} } } }
+routes:
+  - { name: one, to: orders, plugins: [cors], fault: { abort: { status: 503 } }, mirror: [{ service: copy, subset: v1 }] }
+  - { name: two, to: orders, match: [{ path: /two }], fault: false }
+  - { name: moved, match: [{ path: /moved }], redirect: { path: /two } }
+`;
+  const { config, lines } = await load(t, { 'c.yaml': text }, 'c.yaml');
+  t.strictSame(lines, [], 'a service that only gets copies is used');
+  const [one, two, moved] = config?.routes ?? [];
+  t.match(one.plugins, [
+    { name: 'cors' },
+    {
+      name: 'mirror',
+      written: 'mirror',
+      options: { to: [{ service: 'copy', subset: 'v1', share: '100%' }] },
+      at: { line: 5, column: 90 },
+    },
+    {
+      name: 'fault',
+      written: 'fault',
+      options: { abort: { status: 503, share: '100%' } },
+      at: { line: 5, column: 54 },
+    },
+  ]);
+  t.strictSame(two.plugins, [{ off: 'fault', at: two.plugins[0].at }], 'and switches off what the gateway has');
+  t.strictSame(moved.plugins, []);
+});
+
+t.test('what is wrong with a mirror is left out of the chain, so that nobody reports it once more', async (t) => {
+  const text = GOOD.replace('to: orders', 'to: orders, mirror: [{ service: ordrs }], fault: { delay: { time: 0s } }');
+  const { understood, lines } = await load(t, { 'c.yaml': text }, 'c.yaml');
+  t.equal(lines.length, 2, lines.join());
+  t.strictSame(understood?.routes[0].plugins, []);
+});
+
+t.test('abort of a rollout is abortOn, at its place', async (t) => {
+  const text = GOOD.replace('{ orders: {', '{ orders: { subsets: { v1: {}, v2: {} },').replace(
+    'to: orders',
+    'to: orders, rollout: { from: v1, to: v2, abort: { errorRate: 2% } }',
+  );
+  const { config, provenance, lines } = await load(t, { 'c.yaml': text }, 'c.yaml');
+  t.strictSame(lines, []);
+  t.match(config?.routes[0].rollout, {
+    service: 'orders',
+    steps: [0.05, 0.25, 0.5, 1],
+    everyMs: 120_000,
+    abortOn: { errorRate: 0.02, p99Ms: null, minRequests: 50 },
+  });
+  const effective = provenance?.effective() as { routes: { rollout: Record<string, unknown> }[] };
+  t.strictSame(Object.keys(effective.routes[0].rollout).sort(), ['abortOn', 'every', 'from', 'steps', 'to']);
+  t.match(provenance?.locate(['routes', 0, 'rollout', 'abortOn', 'errorRate']), { line: 4, column: 87 });
+});
+
+t.test('false turns off what is there without being asked for', async (t) => {
+  const text = GOOD.replace('"]', '"], outlierDetection: false, healthCheck: false').replace(
+    'to: orders',
+    'to: orders, retry: false, hedge: false',
+  );
+  const { config, lines } = await load(t, { 'c.yaml': text }, 'c.yaml');
+  t.strictSame(lines, []);
+  t.match(config?.services[0], { outlierDetection: null, healthCheck: null });
+  t.match(config?.routes[0], { retry: { attempts: 0 }, hedge: null });
+  const { config: silent } = await load(t, { 'c.yaml': GOOD }, 'c.yaml');
+  t.match(silent?.services[0], { outlierDetection: { consecutive5xx: 5 }, healthCheck: null });
+  t.match(silent?.routes[0], { retry: null, hedge: null }, 'not given is not the same as none');
 });

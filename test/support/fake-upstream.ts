@@ -145,7 +145,7 @@ export class FakeNetwork {
         this.closed.push(endpoint.address);
       },
       get stats() {
-        return { connections, idle: 0, active: connections, pending: 0 };
+        return { connections, idle: 0, active: connections, pending: 0, resent: 0, upstreamIdleMs: null };
       },
     };
   };
@@ -214,6 +214,8 @@ export function makeCall(service: Service, rest: Partial<Call> = {}): Call & { r
     outerAttempt: 0,
     hashKey: 0,
     sticky: null,
+    waitUntil: 0,
+    grpcTimeout: false,
     deadlineAt: Number.POSITIVE_INFINITY,
     attempts,
     preferred: null,

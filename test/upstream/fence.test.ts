@@ -3,7 +3,7 @@ import t from 'tap';
 import { interceptors as undici } from 'undici';
 import type { DispatchHandler, DispatchOptions, Interceptor } from '../../src/dispatch.ts';
 import type { Call } from '../../src/upstream/call.ts';
-import { compileServices } from '../../src/upstream/service.ts';
+import { compileServices } from '../../src/upstream/compile-services.ts';
 import { buildStack, type ChainInterceptors } from '../../src/upstream/stack.ts';
 import { fakeWheel } from '../support/fake-clock.ts';
 import {

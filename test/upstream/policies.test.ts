@@ -4,7 +4,7 @@ import t from 'tap';
 import type { DispatchOptions } from '../../src/dispatch.ts';
 import { SelvedgeError } from '../../src/errors.ts';
 import type { Call } from '../../src/upstream/call.ts';
-import { compileServices } from '../../src/upstream/service.ts';
+import { compileServices } from '../../src/upstream/compile-services.ts';
 import { buildStack } from '../../src/upstream/stack.ts';
 import { fakeWheel } from '../support/fake-clock.ts';
 import {

@@ -6,10 +6,9 @@ import fc from 'fast-check';
 import t from 'tap';
 import type { ServiceConfig, UpstreamTls } from '../../src/config/model.ts';
 import type { Call } from '../../src/upstream/call.ts';
-import type { Endpoint } from '../../src/upstream/endpoint.ts';
-import { leastRequest, roundRobin, type WeightedEndpoint } from '../../src/upstream/load-balancing.ts';
 import { RetryBudget } from '../../src/upstream/retry-budget.ts';
-import { compileApps, compileServices, retireServices, type Service } from '../../src/upstream/service.ts';
+import { compileApps, compileServices, retireServices } from '../../src/upstream/compile-services.ts';
+import type { Service } from '../../src/upstream/service.ts';
 import { buildStack } from '../../src/upstream/stack.ts';
 import { connectionOptions, readCredentials } from '../../src/upstream/tls.ts';
 import { fakeWheel } from '../support/fake-clock.ts';
@@ -19,7 +18,6 @@ import {
   makeCall,
   makeOptions,
   Recorder,
-  seededRandom,
   serviceConfig,
   transportError,
 } from '../support/fake-upstream.ts';
@@ -229,103 +227,6 @@ t.test('tls', async (t) => {
     t.match(fresh.endpoints[1], { tls: null, origin: 'http://h:1', dial: 'h:1', address: 'b:1' });
   });
 });
-
-function weighted(...weights: number[]): (WeightedEndpoint & { endpoint: Endpoint })[] {
-  return weights.map((weight, index) => ({ endpoint: { address: `e${index}`, inFlight: 0 } as Endpoint, weight }));
-}
-
-function shares(draw: () => Endpoint | null, members: WeightedEndpoint[], draws: number): number[] {
-  const counts = new Map<Endpoint | null, number>();
-  for (let index = 0; index < draws; index++) {
-    const endpoint = draw();
-    counts.set(endpoint, (counts.get(endpoint) ?? 0) + 1);
-  }
-  return members.map(({ endpoint }) => (counts.get(endpoint) ?? 0) / draws);
-}
-
-t.test('least-request', async (t) => {
-  t.test('uses an idle service by weight', async (t) => {
-    const members = weighted(1, 2, 0, 7);
-    const draw = leastRequest(members, seededRandom(7));
-    const [a, b, none, d] = shares(() => draw([]), members, 20_000);
-    t.ok(Math.abs(a - 0.1) < 0.01 && Math.abs(b - 0.2) < 0.012 && Math.abs(d - 0.7) < 0.015, `${[a, b, d]}`);
-    t.equal(none, 0);
-  });
-
-  t.test('loads by weight when nothing ends, and equally when weights are equal', async (t) => {
-    for (const weights of [
-      [1, 1, 1, 1],
-      [1, 3],
-      [2, 5, 3],
-    ]) {
-      const members = weighted(...weights);
-      const draw = leastRequest(members, seededRandom(11));
-      for (let index = 0; index < 6_000; index++) (draw([]) as Endpoint).inFlight += 1;
-      const total = weights.reduce((sum, weight) => sum + weight, 0);
-      for (const { endpoint, weight } of members) {
-        const share = endpoint.inFlight / 6_000;
-        t.ok(Math.abs(share - weight / total) < 0.01, `${weights}: ${endpoint.address} has ${share}`);
-      }
-    }
-  });
-
-  t.test('of two endpoints the less loaded one always wins', async (t) => {
-    const members = weighted(1, 1);
-    members[0].endpoint.inFlight = 1;
-    const draw = leastRequest(members, seededRandom(3));
-    t.same(
-      shares(() => draw([]), members, 500),
-      [0, 1],
-    );
-  });
-});
-
-t.test('least-request draws its second choice among all the others alike', async (t) => {
-  for (const free of [0, 1, 2]) {
-    const members = weighted(1, 1, 1);
-    for (const [index, { endpoint }] of members.entries()) endpoint.inFlight = index === free ? 0 : 50;
-    const draw = leastRequest(members, seededRandom(5));
-    const share = shares(() => draw([]), members, 10_000)[free];
-    t.ok(Math.abs(share - 2 / 3) < 0.015, `found by ${share}`);
-  }
-});
-
-t.test('round-robin gives each cycle its shares, spread out', async (t) => {
-  const members = weighted(5, 1, 1, 0);
-  const draw = roundRobin(members);
-  const cycle = () => Array.from({ length: 7 }, () => (draw([]) as Endpoint).address).join(' ');
-  t.equal(cycle(), 'e0 e0 e1 e0 e2 e0 e0');
-  t.equal(cycle(), 'e0 e0 e1 e0 e2 e0 e0');
-});
-
-t.test(
-  'no algorithm draws a tried endpoint while another is left, nor weight 0, and all find one where there is one',
-  async () => {
-    fc.assert(
-      fc.property(
-        fc.array(fc.integer({ min: 0, max: 4 }), { maxLength: 6 }),
-        fc.array(fc.nat({ max: 5 }), { maxLength: 6 }),
-        fc.integer(),
-        (weights, triedIndexes, seed) => {
-          const members = weighted(...weights);
-          const tried = triedIndexes.flatMap((index) => members[index]?.endpoint ?? []);
-          const drawable = members.filter(({ weight }) => weight > 0).map(({ endpoint }) => endpoint);
-          const untried = drawable.filter((endpoint) => !tried.includes(endpoint));
-          for (const draw of [leastRequest(members, seededRandom(seed)), roundRobin(members)]) {
-            for (let turn = 0; turn < 5; turn++) {
-              const endpoint = draw(tried);
-              if (drawable.length === 0) {
-                if (endpoint !== null) return false;
-              } else if (!(untried.length > 0 ? untried : drawable).includes(endpoint as Endpoint)) return false;
-            }
-          }
-          return true;
-        },
-      ),
-      { numRuns: 300 },
-    );
-  },
-);
 
 t.test('retry budget', async (t) => {
   t.test('allows ten a second whatever the traffic, and a fifth of ten seconds of requests beside', async (t) => {

@@ -10,7 +10,7 @@ import type { DispatchOptions } from '../../src/dispatch.ts';
 import { SelvedgeError } from '../../src/errors.ts';
 import { TimerWheel } from '../../src/timer-wheel.ts';
 import type { Call } from '../../src/upstream/call.ts';
-import { compileServices } from '../../src/upstream/service.ts';
+import { compileServices } from '../../src/upstream/compile-services.ts';
 import { buildStack } from '../../src/upstream/stack.ts';
 import { http1Transport } from '../../src/upstream/transport.ts';
 import { makeCall, makeOptions, Recorder, seededRandom, serviceConfig } from '../support/fake-upstream.ts';

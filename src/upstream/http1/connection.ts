@@ -25,6 +25,8 @@ export interface ConnectionOwner {
   released(connection: Connection): void;
   /** It is closed, or no longer ours. `resend`: what died on it and may be sent once more. */
   gone(connection: Connection, resend: Exchange | null): void;
+  /** Between two exchanges the upstream ended it, and perhaps what was just sent on it went unread. `gone` or the error follows. */
+  closedByUpstream(connection: Connection): void;
   session: Buffer | null;
 }
 
@@ -45,16 +47,21 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
   list: LinkedList<Connection> | null = null;
   previous: Connection | null = null;
   next: Connection | null = null;
-  /** The sweep of its pool at which it is too old to stay idle. */
-  retireAtSweep = 0;
+  /** When it last became free to carry a request; -1: it has been free at no time. */
+  idleSince = -1;
+  /** Milliseconds that it may stay idle, as far as it alone is concerned. Owned by the pool. */
+  keptMs = 0;
   readonly #wire: Wire;
   readonly #owner: ConnectionOwner;
   readonly #settings: ConnectionSettings;
   /** It may leave HTTP and then serves nothing else. */
   readonly #single: boolean;
   #dead = false;
-  #served = 0;
+  /** It has carried an exchange to its end. */
+  #served = false;
   #parsing = false;
+  /** The system refused the first write of the request, so the upstream got nothing of it. */
+  #refused = false;
   /** The body of the request waits for `100 Continue`. */
   #holdsBody = false;
   #continueTimer: WheelTimer | null = null;
@@ -100,6 +107,7 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
     } else {
       this.#sendBody(exchange, exchange.head);
     }
+    this.#refused = socket.errored !== null;
   }
 
   pause(): void {
@@ -141,8 +149,8 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
   received(octets: Buffer, length: number, stable: boolean): void {
     const { exchange } = this;
     if (exchange === null) {
-      // Nobody asked for this: whatever it is, it must not become the answer to the next request.
-      this.drop();
+      // Nobody asked for this: whatever it is (a 408 ahead of the closing), it must not become the answer to the next request.
+      this.#endIdle();
       return;
     }
     exchange.answered = true;
@@ -152,14 +160,15 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
 
   ended(): void {
     const { exchange } = this;
-    if (exchange === null) this.drop();
+    if (exchange === null) this.#endIdle();
     else if (exchange.paused) this.#endedMeanwhile = true;
     else if (this.#wire.failure !== null || !this.parser.finish()) this.#broke(exchange);
   }
 
   drained(): void {
-    if (this.#wire.writeFailed) this.exchange?.body?.stop();
-    else this.exchange?.body?.drained();
+    const body = this.exchange?.body;
+    if (!this.#wire.writeFailed) body?.drained();
+    else if (body?.started) body.stop();
   }
 
   onInterim(): boolean {
@@ -190,11 +199,13 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
       !this.#single &&
       this.parser.head.persistent &&
       exchange.requestComplete &&
+      this.#wire.usable &&
       this.#wire.socket.writableLength === 0;
     this.exchange = null;
     exchange.connection = null;
     this.#wire.awaitsAnswer = false;
-    this.#served += 1;
+    this.#served = true;
+    this.idleSince = this.#settings.wheel.now();
     if (!reusable) this.#die(null);
     else if (this.parser.announcedAbsentBody) {
       this.#quarantineTimer = this.#settings.wheel.after(QUARANTINE_MS, () => this.#owner.released(this));
@@ -255,17 +266,27 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
     this.#held = this.#held === null ? Buffer.from(rest) : Buffer.concat([this.#held, rest]);
   }
 
+  #endIdle(): void {
+    if (this.#dead) return;
+    // What never served, or rests after a doubtful answer, says nothing about how long connections may be idle.
+    if (this.list !== null && this.#served) this.#owner.closedByUpstream(this);
+    this.#die(null);
+  }
+
   #broke(exchange: Exchange): void {
     const { failure, authority } = this.#wire;
-    const unanswered = this.#served > 0 && !exchange.answered;
-    if (unanswered && exchange.mayBeResent) {
-      // Once only: it goes on a fresh connection, and that has served nothing before.
+    // It may have been closed as idle before the request got there. A fresh one has no such excuse.
+    const stale = this.idleSince !== -1 && !exchange.answered;
+    const unsent = this.#refused || exchange.body?.refused === true;
+    if (stale && this.#served) this.#owner.closedByUpstream(this);
+    if (stale && exchange.intact && (unsent || exchange.idempotent)) {
+      // Once only, since it goes on a fresh connection.
       exchange.connection = null;
       this.#die(exchange);
       return;
     }
     const message = `${authority} broke off: ${failure === null ? 'it closed the connection' : failure.message}`;
-    const progress = { reused: unanswered, cause: failure ?? undefined };
+    const progress = { reused: stale, unsent, cause: failure ?? undefined };
     if (isTlsFailure(failure)) exchange.fail(new TransportError(TRANSPORT_CODES.tls, message, progress));
     else if (this.parser.headComplete) exchange.fail(new TransportError(TRANSPORT_CODES.incomplete, message, progress));
     else exchange.fail(new TransportError(TRANSPORT_CODES.reset, message, progress));

@@ -73,10 +73,19 @@ export class Exchange implements DispatchController, Expectation, BodyOwner {
     return this.upgrade !== null || this.method === 'CONNECT';
   }
 
-  /** Whether it may go once more though the upstream may have acted on it already. */
+  /** It may go once more though the upstream may have acted on it already. */
+  get idempotent(): boolean {
+    return IDEMPOTENT.has(this.method);
+  }
+
+  /** All of it is still there to be sent again. */
+  get intact(): boolean {
+    return this.body === null || !this.body.started;
+  }
+
+  /** Whatever becomes of the connection that it is sent on, it may go once more. */
   get mayBeResent(): boolean {
-    const { body } = this.options;
-    return IDEMPOTENT.has(this.method) && (body === null || Buffer.isBuffer(body));
+    return this.idempotent && this.body === null;
   }
 
   bodySent(): void {

@@ -39,6 +39,10 @@ export interface PoolStats {
   readonly active: number;
   /** Requests that have no connection yet. */
   readonly pending: number;
+  /** Requests that died on a reused connection and were sent once more, since the pool was made. */
+  readonly resent: number;
+  /** How long the upstream keeps idle connections, as it announced or as was learned, in milliseconds; null: unknown. */
+  readonly upstreamIdleMs: number | null;
 }
 
 export class Http1Pool implements ExchangeOwner, ConnectionOwner {
@@ -51,6 +55,7 @@ export class Http1Pool implements ExchangeOwner, ConnectionOwner {
   readonly #idle: IdleConnections;
   /** How many are being opened. */
   #opening = 0;
+  #resent = 0;
   /** Requests that each have a connection being opened on their account. */
   readonly #dialing = new LinkedList<Exchange>();
   /** Likewise, but they take no other: upgrades, and what died on a reused connection. */
@@ -76,6 +81,8 @@ export class Http1Pool implements ExchangeOwner, ConnectionOwner {
       idle: this.#idle.size,
       active,
       pending: this.#queued.size + this.#dialing.size + this.#reserved.size,
+      resent: this.#resent,
+      upstreamIdleMs: this.#idle.upstreamIdleMs,
     };
   }
 
@@ -180,8 +187,15 @@ export class Http1Pool implements ExchangeOwner, ConnectionOwner {
     if (!connection.isOpen) this.#opening -= 1;
     this.#connections.delete(connection);
     this.#idle.remove(connection);
-    if (resend !== null) this.#dialFor(resend, this.#reserved);
+    if (resend !== null) {
+      this.#resent += 1;
+      this.#dialFor(resend, this.#reserved);
+    }
     this.#pump();
+  }
+
+  closedByUpstream(connection: Connection): void {
+    this.#idle.closedByUpstream(connection);
   }
 
   #place(exchange: Exchange): void {
@@ -190,17 +204,14 @@ export class Http1Pool implements ExchangeOwner, ConnectionOwner {
       return;
     }
     const needsOwn = exchange.needsOwnConnection;
-    if (!needsOwn) {
-      for (let idle = this.#idle.pop(); idle !== null; idle = this.#idle.pop()) {
-        if (idle.usable) {
-          idle.send(exchange);
-          return;
-        }
-        idle.drop();
-      }
+    const idle = needsOwn ? null : this.#idle.pop(exchange);
+    if (idle !== null) {
+      idle.send(exchange);
+      return;
     }
     const { maxConnections, maxPending } = this.#options;
-    if (needsOwn && this.#connections.size >= maxConnections) this.#idle.dropOldest();
+    // Those that are idle still are of no use to this request, but take up room.
+    if (this.#connections.size >= maxConnections) this.#idle.dropOldest();
     if (this.#connections.size < maxConnections) this.#dialFor(exchange, needsOwn ? this.#reserved : this.#dialing);
     else if (this.#queued.size < maxPending) this.#queued.push(exchange);
     else exchange.fail(poolFull(this.#authority));

@@ -48,6 +48,8 @@ export class RequestBody {
   #sent = 0;
   #complete = false;
   #stopped = false;
+  /** The system refused the first write, head included, so the upstream got nothing. */
+  refused = false;
 
   /** @param declared - Content-Length; null: chunked */
   constructor(stream: Readable, declared: number | null, owner: BodyOwner) {
@@ -56,6 +58,11 @@ export class RequestBody {
     this.#owner = owner;
     stream.on('error', this.#onError);
     stream.on('close', this.#onClose);
+  }
+
+  /** Some of it may have left the stream. */
+  get started(): boolean {
+    return this.#socket !== null;
   }
 
   /** @param head - leaves together with what the stream has ready; empty: it was written before */
@@ -67,7 +74,7 @@ export class RequestBody {
     }
     this.#socket = socket;
     socket.cork();
-    process.nextTick(uncork, socket);
+    process.nextTick(firstWrite, this, socket, head !== '');
     if (head !== '') socket.write(head, 'latin1');
     stream.on('data', this.#onData);
     stream.on('end', this.#onEnd);
@@ -163,8 +170,9 @@ export class RequestBody {
 
 function ignore(): void {}
 
-function uncork(socket: Socket): void {
+function firstWrite(body: RequestBody, socket: Socket, withHead: boolean): void {
   socket.uncork();
+  body.refused = withHead && socket.errored !== null;
 }
 
 function trailerLines(rawTrailers: readonly string[]): string {

@@ -43,6 +43,8 @@ export class Wire {
   /** Read as a stream, because it will be handed on as one. A socket that reads into a given buffer is no stream any more. */
   readonly #asStream: boolean;
   #closed = false;
+  /** The upstream ended its side, or it broke. Our side may look writable for a moment longer. */
+  #ended = false;
   #flowing = true;
   #handshaking = false;
   #session: Buffer | null = null;
@@ -70,7 +72,7 @@ export class Wire {
   }
 
   get usable(): boolean {
-    return !this.#closed && this.socket.writable && !this.socket.destroyed;
+    return !this.#closed && !this.#ended && this.socket.writable && !this.socket.destroyed;
   }
 
   get authority(): string {
@@ -164,6 +166,7 @@ export class Wire {
 
   readonly #onEnded = (): void => {
     if (this.#closed) return;
+    this.#ended = true;
     if (this.open) this.#owner.ended();
     else this.#failToOpen(dialError(this.failure, this.authority, this.#handshaking));
   };

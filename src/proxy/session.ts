@@ -1,0 +1,64 @@
+// Sticky sessions: leads a client back to its endpoint, and binds it to the one that answered first.
+import { randomBytes } from 'node:crypto';
+import type { FastifyReply } from 'fastify';
+import type { Session } from '../config/model.ts';
+import { cookieValue } from '../http/cookies.ts';
+import { maglev } from '../upstream/balancing/maglev.ts';
+import { SessionTags, serializeSessionCookie } from '../upstream/balancing/session.ts';
+import type { Endpoint } from '../upstream/endpoint.ts';
+import type { Service } from '../upstream/service.ts';
+import type { RequestExchange } from './exchange.ts';
+import { requestKey } from './request-key.ts';
+
+/** The session of one backend, compiled once a reload. */
+export interface BackendSession {
+  /** Null: none yet, or its endpoint is gone. */
+  endpointFor(exchange: RequestExchange): Endpoint | null;
+  /** The response of the last endpoint of `tried` is about to go out. */
+  bind(exchange: RequestExchange, tried: readonly Endpoint[], reply: FastifyReply): void;
+}
+
+/** For sessions without a secret of their own: their cookies hold until the process ends. */
+const PROCESS_SECRET = randomBytes(32);
+
+export function compileSession(
+  session: Session | null,
+  service: Service | null,
+  subset: string | null,
+): BackendSession | null {
+  if (session === null || service === null) return null;
+  return session.kind === 'cookie' ? byCookie(session, service) : byHeader(session.name, service, subset);
+}
+
+/** Over all endpoints, whatever the subset: a client that moves to another version and back finds its endpoint again. */
+function byCookie(session: Extract<Session, { kind: 'cookie' }>, { name, endpoints }: Service): BackendSession {
+  const secret = session.secret === null ? PROCESS_SECRET : Buffer.from(session.secret);
+  const tags = new SessionTags(secret, name, endpoints);
+  const given = ({ req }: RequestExchange): string | null => cookieValue(req.headers.cookie, session.name);
+  return {
+    endpointFor(exchange) {
+      const tag = given(exchange);
+      return tag === null ? null : tags.endpointOf(tag);
+    },
+    bind(exchange, tried, reply) {
+      const tag = tags.tagOf(tried[tried.length - 1]);
+      if (tag === null || tag === given(exchange)) return;
+      reply.header('set-cookie', serializeSessionCookie(session, tag, exchange.scheme === 'https'));
+    },
+  };
+}
+
+/** The same value leads to the same endpoint in every process; a request without the header goes as load balancing says. */
+function byHeader(name: string, service: Service, subset: string | null): BackendSession {
+  const endpoints = (service.subset(subset) ?? []).filter((endpoint) => service.drawable.includes(endpoint));
+  const table = maglev(endpoints.map((endpoint) => ({ endpoint, weight: 1 })));
+  return {
+    endpointFor(exchange) {
+      if (exchange.req.headers[name] === undefined) return null;
+      const key = requestKey({ kind: 'header', name }, exchange, service.random);
+      const now = service.wheel.now();
+      return table.lookup(key, ({ health }) => health.availability(now) === 'available');
+    },
+    bind() {},
+  };
+}
