@@ -109,8 +109,8 @@ export async function startUpstreams(
 }
 
 /** One that can be killed. */
-export async function spawnUpstream(owner: Owner): Promise<UpstreamProcess> {
-  const upstream = await spawnFaultyUpstream();
+export async function spawnUpstream(owner: Owner, options: UpstreamOptions): Promise<UpstreamProcess> {
+  const upstream = await spawnFaultyUpstream(options);
   owner.teardown(() => upstream.close());
   return upstream;
 }
