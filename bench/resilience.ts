@@ -1,8 +1,9 @@
 // `node bench/resilience.ts`: endpoints fail under 500 requests a second; what clients notice, against what they may. Exit code 1: a bound is passed.
 import { parseArgs } from 'node:util';
 import type { Owner } from '../test/e2e/support/process.ts';
-import { SCENARIOS, type Scenario } from '../test/e2e/support/resilience-scenarios.ts';
-import { holds, type Outcome, type Scale } from '../test/e2e/support/resilience-stage.ts';
+import type { Scenario } from '../test/e2e/support/resilience/play.ts';
+import { holds, type Outcome, type Scale } from '../test/e2e/support/resilience/stage.ts';
+import { SCENARIOS } from '../test/e2e/support/resilience-scenarios.ts';
 
 const { values } = parseArgs({
   options: {

@@ -1,7 +1,7 @@
 // Endpoints fail under load behind the real gateway: the scenarios that bench/resilience.ts plays at full size, small.
 import t from 'tap';
+import { holds, type Scale } from './support/resilience/stage.ts';
 import { SCENARIOS } from './support/resilience-scenarios.ts';
-import { holds, type Scale } from './support/resilience-stage.ts';
 
 const SMALL: Scale = { rate: 120, seconds: 4, processes: false };
 

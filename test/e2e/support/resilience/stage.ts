@@ -2,14 +2,14 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createSelvedge } from '../../../src/index.ts';
-import type { UpstreamOptions } from '../../support/behaviour.ts';
-import { Deliveries } from '../../support/deliveries.ts';
-import { spawnFaultyUpstream, type UpstreamProcess } from '../../support/faulty-process.ts';
-import { startFaultyUpstream, type Upstream } from '../../support/faulty-upstream.ts';
-import type { Answer } from '../../support/open-load.ts';
-import { freePort } from './ports.ts';
-import { type Owner, RunningProcess } from './process.ts';
+import { createSelvedge } from '../../../../src/index.ts';
+import type { UpstreamOptions } from '../../../support/behaviour.ts';
+import { Deliveries } from '../../../support/deliveries.ts';
+import { spawnFaultyUpstream, type UpstreamProcess } from '../../../support/faulty-process.ts';
+import { startFaultyUpstream, type Upstream } from '../../../support/faulty-upstream.ts';
+import type { Answer } from '../../../support/open-load.ts';
+import { freePort } from '../ports.ts';
+import { type Owner, RunningProcess } from '../process.ts';
 
 export interface Scale {
   /** Requests a second. */

@@ -1,0 +1,113 @@
+// One of three endpoints fails: it is killed, never answers, or answers 503.
+
+import { failuresOf, idempotent, load, play, type Scenario, WORKING } from './play.ts';
+import { atLeast, atMost, common, p99, spawnUpstream, startGateway, startUpstreams, tally } from './stage.ts';
+
+export const killed: Scenario = {
+  name: 'one endpoint is killed: no idempotent request fails',
+  async play(scale, owner) {
+    const others = await startUpstreams(owner, scale, 2, { behaviour: WORKING });
+    const victim = await spawnUpstream(owner, { behaviour: WORKING });
+    const upstreams = [...others, victim];
+    const gateway = await startGateway(owner, scale, upstreams, {
+      route: { retry: { attempts: 2, on: ['connect-failure', 'reset'] } },
+      service: { outlierDetection: { baseEjection: '500ms', maxEjection: '1s' } },
+    });
+    const running = load(gateway.port, scale);
+    await running.until(scale.seconds * 300);
+    const before = victim.deliveries().total;
+    const killedMs = running.elapsedMs;
+    await victim.kill();
+    const goneMs = running.elapsedMs + 50;
+    await running.until(scale.seconds * 500);
+    await victim.restart();
+    const answers = await running.done;
+    return {
+      checks: [
+        ...common(answers, upstreams, scale, [killedMs, goneMs]),
+        atLeast('requests that it had before', before, 10),
+        atMost('idempotent requests failed', failuresOf(idempotent(answers)), 0),
+        atLeast('requests that it has again after its restart', victim.deliveries().total - before, 1),
+      ],
+      figures: { answers: tally(answers), 'p99 ms': p99(answers), 'driver late ms': Math.round(running.latestMs) },
+    };
+  },
+};
+
+export const blackHoled: Scenario = {
+  name: 'one endpoint never answers: few wait for a second try, and none once it is ejected',
+  async play(scale, owner) {
+    const { perTryMs, failures } = scale.processes ? { perTryMs: 500, failures: 5 } : { perTryMs: 250, failures: 3 };
+    let faultMs = 0;
+    const { answers, upstreams, latestMs } = await play(
+      scale,
+      owner,
+      {
+        route: {
+          timeout: { request: '5s', perTry: `${perTryMs}ms` },
+          retry: { attempts: 2, on: ['connect-failure', 'reset', 'per-try-timeout'] },
+        },
+        service: { outlierDetection: { consecutive5xx: failures } },
+      },
+      async (running, [, victim], at) => {
+        await at(0.15);
+        faultMs = running.elapsedMs;
+        await victim.behave({ mode: 'black-hole' });
+      },
+    );
+    const slow = idempotent(answers).filter(({ latencyMs }) => latencyMs >= perTryMs);
+    // One at a time may find it idle, so failures may follow each other that slowly.
+    const ejectedMs = faultMs + (failures + 2) * perTryMs;
+    // A small load is too small for a share to mean much: what the endpoint would get by turns in the time of two tries.
+    const fairShare = scale.processes ? 0 : (scale.rate * 2 * perTryMs) / 1000 / 3;
+    const lastSlowMs = Math.max(0, ...slow.map(({ sentMs }) => sentMs - faultMs));
+    return {
+      checks: [
+        ...common(answers, upstreams, scale),
+        atLeast('requests that fell into it', slow.length, 1),
+        atMost(
+          'idempotent requests slower than one try',
+          slow.length,
+          Math.max(fairShare, idempotent(answers).length * 0.005),
+        ),
+        atMost('of them sent once it was ejected', slow.filter(({ sentMs }) => sentMs > ejectedMs).length, 0),
+        atMost('idempotent requests failed', failuresOf(idempotent(answers)), 0),
+      ],
+      figures: {
+        answers: tally(answers),
+        'last slow one sent after ms': Math.round(lastSlowMs),
+        'driver late ms': latestMs,
+      },
+    };
+  },
+};
+
+export const unavailable: Scenario = {
+  name: 'one endpoint answers 503: hardly an idempotent request fails',
+  async play(scale, owner) {
+    let before = 0;
+    const { answers, upstreams, latestMs } = await play(
+      scale,
+      owner,
+      {
+        route: { retry: { attempts: 2, on: ['connect-failure', 'reset', 'gateway-error'] } },
+        service: { outlierDetection: {} },
+      },
+      async (_running, [, victim], at) => {
+        await at(0.2);
+        await victim.behave({ mode: 'status', status: 503 });
+        await at(0.5);
+        before = victim.deliveries().total;
+      },
+    );
+    return {
+      checks: [
+        ...common(answers, upstreams, scale),
+        atMost('idempotent requests failed', failuresOf(idempotent(answers)), idempotent(answers).length * 0.002),
+        atMost('POSTs failed', failuresOf(answers) - failuresOf(idempotent(answers)), 10),
+        atMost('requests that it had once it was ejected', upstreams[1].deliveries().total - before, 2),
+      ],
+      figures: { answers: tally(answers), 'p99 ms': p99(answers), 'driver late ms': latestMs },
+    };
+  },
+};
