@@ -62,6 +62,7 @@ export const CODES = {
   SLV_TRY_TIMEOUT: define(504, 'The service did not answer in time', 'http_response_timeout', 4),
   SLV_IDLE_TIMEOUT: define(504, 'The service stopped sending', 'connection_read_timeout', 4),
   SLV_DEADLINE_EXCEEDED: define(504, 'The deadline of the request has passed', 'http_response_timeout', 4),
+  SLV_HEDGE_LOST: define(499, 'The other try answered first', null, 1),
   SLV_CLIENT_ABORTED: define(499, 'The client went away', null, 1),
 } as const satisfies Record<string, CodeDefinition>;
 

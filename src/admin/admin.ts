@@ -92,12 +92,12 @@ export function buildAdmin(admin: Admin, runtime: Inspected, registry: Registry,
 }
 
 /** Why traffic should go elsewhere; empty: it should come. */
-export function unreadyReasons(runtime: Pick<Runtime, 'state' | 'snapshot'>): readonly string[] {
+export function unreadyReasons(runtime: Pick<Runtime, 'state' | 'snapshot' | 'revision'>): readonly string[] {
   if (runtime.state === 'draining' || runtime.state === 'stopped') return ['draining'];
   const { snapshot } = runtime;
   if (runtime.state !== 'running' || snapshot === null) return ['no config is in force yet'];
   // A reload does not make unready what was ready before.
-  if (snapshot.revision > 1) return [];
+  if (runtime.revision > 1) return [];
   return snapshot.unchecked.map((service) => `service "${service}" has not been checked yet`);
 }
 

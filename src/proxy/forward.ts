@@ -77,6 +77,8 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
   readonly #rawOnly: boolean;
   /** Until it is dispatched. */
   #options: DispatchOptions | null = null;
+  /** The one whose answer this is, once there is one. */
+  #endpoint: Endpoint | null = null;
   #status = 0;
   #headers: ResponseHeaders = NO_HEADERS;
   /** Header lines as received; null where somebody on the upstream side may have changed `#headers`. */
@@ -128,6 +130,7 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
 
   onEndpoint(endpoint: Endpoint): void {
     this.exchange.endpoint = endpoint.address;
+    this.#endpoint = endpoint;
   }
 
   start(request: FastifyRequest): void {
@@ -257,7 +260,7 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     reply.code(this.#status);
     const hasContentType = copyResponseHeaders(reply, this.#rawHeaders, this.#headers);
     for (const changes of this.backend.responseHeaders) applyToReply(changes as HeaderChanges, reply);
-    this.backend.session?.bind(exchange, this.tried, reply);
+    if (this.#endpoint !== null) this.backend.session?.bind(exchange, this.#endpoint, reply);
     if (!this.#complete) {
       this.#startStream();
       return;

@@ -1,16 +1,24 @@
 // What requests have in common by which ring-hash, maglev and sessions by header send them to the same endpoint.
+import type { IncomingMessage } from 'node:http';
 import type { HashKey } from '../config/model.ts';
 import { cookieValue } from '../http/cookies.ts';
 import { hashOf } from '../http/position.ts';
-import type { RequestExchange } from './exchange.ts';
+
+/** Of a request what such a key may go by. */
+export interface KeyedRequest {
+  readonly req: IncomingMessage;
+  readonly scheme: 'http' | 'https';
+  readonly query: string;
+  readonly clientAddress: string;
+}
 
 /** A whole number below 2^32; a random one where the request lacks what it is to go by. */
-export function requestKey(by: HashKey, exchange: RequestExchange, random: () => number): number {
-  const value = valueIn(by, exchange);
+export function requestKey(by: HashKey, request: KeyedRequest, random: () => number): number {
+  const value = valueIn(by, request);
   return value === null ? Math.floor(random() * 2 ** 32) : hashOf(value);
 }
 
-function valueIn(by: HashKey, { req, query, clientAddress }: RequestExchange): string | null {
+function valueIn(by: HashKey, { req, query, clientAddress }: KeyedRequest): string | null {
   switch (by.kind) {
     case 'clientAddress':
       return clientAddress;

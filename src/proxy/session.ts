@@ -7,15 +7,14 @@ import { maglev } from '../upstream/balancing/maglev.ts';
 import { SessionTags, serializeSessionCookie } from '../upstream/balancing/session.ts';
 import type { Endpoint } from '../upstream/endpoint.ts';
 import type { Service } from '../upstream/service.ts';
-import type { RequestExchange } from './exchange.ts';
-import { requestKey } from './request-key.ts';
+import { type KeyedRequest, requestKey } from './request-key.ts';
 
 /** The session of one backend, compiled once a reload. */
 export interface BackendSession {
   /** Null: none yet, or its endpoint is gone. */
-  endpointFor(exchange: RequestExchange): Endpoint | null;
-  /** The response of the last endpoint of `tried` is about to go out. */
-  bind(exchange: RequestExchange, tried: readonly Endpoint[], reply: FastifyReply): void;
+  endpointFor(request: KeyedRequest): Endpoint | null;
+  /** The response of this endpoint is about to go out. */
+  bind(request: KeyedRequest, endpoint: Endpoint, reply: FastifyReply): void;
 }
 
 /** For sessions without a secret of their own: their cookies hold until the process ends. */
@@ -34,16 +33,16 @@ export function compileSession(
 function byCookie(session: Extract<Session, { kind: 'cookie' }>, { name, endpoints }: Service): BackendSession {
   const secret = session.secret === null ? PROCESS_SECRET : Buffer.from(session.secret);
   const tags = new SessionTags(secret, name, endpoints);
-  const given = ({ req }: RequestExchange): string | null => cookieValue(req.headers.cookie, session.name);
+  const given = ({ req }: KeyedRequest): string | null => cookieValue(req.headers.cookie, session.name);
   return {
-    endpointFor(exchange) {
-      const tag = given(exchange);
+    endpointFor(request) {
+      const tag = given(request);
       return tag === null ? null : tags.endpointOf(tag);
     },
-    bind(exchange, tried, reply) {
-      const tag = tags.tagOf(tried[tried.length - 1]);
-      if (tag === null || tag === given(exchange)) return;
-      reply.header('set-cookie', serializeSessionCookie(session, tag, exchange.scheme === 'https'));
+    bind(request, endpoint, reply) {
+      const tag = tags.tagOf(endpoint);
+      if (tag === null || tag === given(request)) return;
+      reply.header('set-cookie', serializeSessionCookie(session, tag, request.scheme === 'https'));
     },
   };
 }
@@ -53,9 +52,9 @@ function byHeader(name: string, service: Service, subset: string | null): Backen
   const endpoints = (service.subset(subset) ?? []).filter((endpoint) => service.drawable.includes(endpoint));
   const table = maglev(endpoints.map((endpoint) => ({ endpoint, weight: 1 })));
   return {
-    endpointFor(exchange) {
-      if (exchange.req.headers[name] === undefined) return null;
-      const key = requestKey({ kind: 'header', name }, exchange, service.random);
+    endpointFor(request) {
+      if (request.req.headers[name] === undefined) return null;
+      const key = requestKey({ kind: 'header', name }, request, service.random);
       const now = service.wheel.now();
       return table.lookup(key, ({ health }) => health.availability(now) === 'available');
     },

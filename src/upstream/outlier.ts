@@ -37,7 +37,7 @@ class Judged extends PassThrough {
     socket: Duplex,
     head?: Buffer,
   ): void {
-    this.#succeeded();
+    this.#succeeded(false);
     super.onRequestUpgrade(controller, statusCode, headers, socket, head);
   }
 
@@ -48,7 +48,7 @@ class Judged extends PassThrough {
     statusMessage?: string,
   ): void {
     if (statusCode >= 500) this.#fail();
-    else if (statusCode >= 200) this.#succeeded();
+    else if (statusCode >= 200) this.#succeeded(statusCode === 429);
     if (statusCode === 429 || statusCode === 503) this.#restAsAsked(controller.rawHeaders, headers);
     super.onResponseStart(controller, statusCode, headers, statusMessage);
   }
@@ -61,11 +61,13 @@ class Judged extends PassThrough {
     super.onResponseError(controller, error);
   }
 
-  #succeeded(): void {
+  /** @param refused it takes no more just now: its own doing, but a fast answer must not draw more requests to it */
+  #succeeded(refused: boolean): void {
     const { service, outlierDetection } = this.#call;
     const now = service.wheel.now();
     const latencyMs = now - this.#startedAt;
-    this.#endpoint.latency.observe(latencyMs, now);
+    if (refused) this.#endpoint.latency.observeFailure(latencyMs, now);
+    else this.#endpoint.latency.observe(latencyMs, now);
     service.memory.latencies.observe(latencyMs, now);
     judge(service, this.#endpoint, true, outlierDetection, now);
   }

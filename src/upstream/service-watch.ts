@@ -1,8 +1,17 @@
 // What finds out about an endpoint besides its traffic: active checks, and the look-out for one that does not accept connections.
 import type { Connections, HealthCheckPolicy } from '../config/model.ts';
+import type { TimerWheel } from '../timer-wheel.ts';
 import type { Endpoint } from './endpoint.ts';
+import type { UpstreamEvents } from './events.ts';
 import { type HealthCheckDeps, startHealthCheck } from './health-check/health-check.ts';
-import type { Service } from './service.ts';
+
+/** The service, as far as it matters here. */
+interface Owner {
+  readonly name: string;
+  readonly wheel: TimerWheel;
+  readonly events: UpstreamEvents;
+  readonly connections: Connections;
+}
 
 /** Kinds of `Endpoint.watch`. */
 export const CHECKS = 'checks';
@@ -14,7 +23,7 @@ const CONTACT_TIMEOUT_MS = 1_000;
 
 /** Starts active checks, unless the same ones run already: they outlive reloads with the endpoint. */
 export function checkHealth(
-  { name, wheel, events }: Service,
+  { name, wheel, events }: Owner,
   endpoint: Endpoint,
   policy: HealthCheckPolicy,
   deps: HealthCheckDeps,
@@ -29,7 +38,7 @@ export function checkHealth(
 }
 
 /** Leaves it out until something accepts a connection there. */
-export function awaitContact({ wheel, connections }: Service, endpoint: Endpoint, deps: HealthCheckDeps): void {
+export function awaitContact({ wheel, connections }: Owner, endpoint: Endpoint, deps: HealthCheckDeps): void {
   endpoint.health.setUnreachable(true, wheel.now());
   endpoint.watch(CONTACT, '', () =>
     startHealthCheck(endpoint, contactPolicy(connections), deps, (reachable) => {

@@ -3,7 +3,6 @@ import type { Connections, HashKey, ServiceConfig } from '../config/model.ts';
 import type { OutlierPolicy } from '../policies/outlier-detection.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
 import type { LevelMember } from './balancing/levels.ts';
-import type { Call } from './call.ts';
 import type { Endpoint, MakeTransport, TransportStats } from './endpoint.ts';
 import type { HealthDescription } from './endpoint-health.ts';
 import { NO_EVENTS, type UpstreamEvents } from './events.ts';
@@ -50,6 +49,15 @@ export interface EndpointDescription extends TransportStats, HealthDescription {
 
 export interface ServiceMember extends LevelMember {
   readonly labels: Readonly<Record<string, string>>;
+}
+
+/** What the draw of an endpoint goes by; see Call. */
+export interface Drawing {
+  readonly subset: string | null;
+  readonly tried: readonly Endpoint[];
+  readonly preferred: string | null;
+  readonly sticky: Endpoint | null;
+  readonly hashKey: number;
 }
 
 type Shape = Omit<ServiceConfig, 'endpoints' | 'plugins' | 'internal' | 'tls' | 'at'>;
@@ -174,7 +182,7 @@ export class Service {
   }
 
   /** Whether this request may still wait for an endpoint; its time begins with the first question. */
-  mayWait(call: Call): boolean {
+  mayWait(call: { waitUntil: number }): boolean {
     const { waitForEndpointMs } = this.connections;
     if (waitForEndpointMs === 0) return false;
     const now = this.wheel.now();
@@ -196,7 +204,7 @@ export class Service {
    * tried yet; the one of the client's session; one that has to show whether it works again (`safe`: see Subset); else as
    * load balancing says, another than those tried where there is one. Null: there is none; undefined: there is no such subset.
    */
-  draw({ subset, tried, preferred, sticky, hashKey }: Call, safe: boolean): Endpoint | null | undefined {
+  draw({ subset, tried, preferred, sticky, hashKey }: Drawing, safe: boolean): Endpoint | null | undefined {
     const chosen = this.#subset(subset);
     if (chosen === undefined) return undefined;
     if (!this.#checked) this.#startChecks();

@@ -4,11 +4,14 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { command as check } from '../../src/cli/check.ts';
+import { checkCommand } from '../../src/cli/check.ts';
 import type { Command } from '../../src/cli/command.ts';
 import { command as schema } from '../../src/cli/schema.ts';
 import { runCommand, runTable } from './support/io.ts';
 import { SelvedgeProcess } from './support/process.ts';
+
+/** Whatever listens at the admin address of this machine, it is not asked. */
+const check = checkCommand(async () => null);
 
 const GOOD = `version: 1
 gateways: { public: { listeners: [{ name: http, port: 8080 }] } }

@@ -19,7 +19,7 @@ async function serve(t: Test, plan: object) {
   const plans = new Map([
     [listener.key, { trust: { trusts: () => false }, fixedHost: null, ...plan } as ListenerPlan | object],
   ]);
-  plane.swap({ plans, retire: () => {} } as unknown as Snapshot);
+  plane.swap({ plans, activate: () => {}, retire: () => {} } as unknown as Snapshot);
   const connectionOf = (): Connection => ({
     listener,
     scheme: 'http',

@@ -7,6 +7,7 @@ import { DEFAULT_RETRY } from '../../src/policies/retry.ts';
 import type { TimerWheel } from '../../src/timer-wheel.ts';
 import type { Call } from '../../src/upstream/call.ts';
 import type { Endpoint, Transport } from '../../src/upstream/endpoint.ts';
+import type { HealthOwner } from '../../src/upstream/endpoint-health.ts';
 import type { Service } from '../../src/upstream/service.ts';
 
 /** Uniform draws that repeat (mulberry32). */
@@ -19,6 +20,9 @@ export function seededRandom(seed: number): () => number {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
 }
+
+/** Nobody compiles anything of these endpoints. */
+export const NOBODY: HealthOwner = { healthChanged() {} };
 
 const AT = { file: 'test.yaml', line: 1, column: 1 };
 const CONNECTIONS: Connections = {

@@ -15,7 +15,7 @@ import { type HealthCheck, startHealthCheck } from '../../src/upstream/health-ch
 import { connectionOptions, readCredentials } from '../../src/upstream/tls.ts';
 import { http1Transport } from '../../src/upstream/transport.ts';
 import { fakeWheel } from '../support/fake-clock.ts';
-import { FakeNetwork, seededRandom, serviceConfig, transportError } from '../support/fake-upstream.ts';
+import { FakeNetwork, NOBODY, seededRandom, serviceConfig, transportError } from '../support/fake-upstream.ts';
 import { TestCa } from '../support/tls-fixture.ts';
 
 const { connections } = serviceConfig([]);
@@ -48,7 +48,10 @@ function setUp(t: Teardown, options: Options = {}) {
   const makeTransport = options.makeTransport ?? http1Transport(wheel);
   const host = address.slice(0, address.lastIndexOf(':'));
   const connectionTls = tls === null ? null : connectionOptions(readCredentials(tls), host);
-  const endpoint = new Endpoint({ address, hop, tls: connectionTls, connections, key: address }, makeTransport);
+  const endpoint = new Endpoint(
+    { address, hop, tls: connectionTls, connections, key: address, owner: NOBODY },
+    makeTransport,
+  );
   const reports: string[] = [];
   const check = startHealthCheck(
     endpoint,
@@ -259,7 +262,10 @@ t.test('scheduling', async (t) => {
     const network = new FakeNetwork();
     network.answer = (exchange) => exchange.fail(transportError('SLV_UPSTREAM_UNREACHABLE'));
     const { makeTransport } = network;
-    const endpoint = new Endpoint({ address: 'a:1', hop: null, tls: null, connections, key: '' }, makeTransport);
+    const endpoint = new Endpoint(
+      { address: 'a:1', hop: null, tls: null, connections, key: '', owner: NOBODY },
+      makeTransport,
+    );
     let handle: HealthCheck | null = null;
     const told = new Promise<unknown>((resolve) => {
       handle = startHealthCheck(endpoint, POLICY, { wheel, random: () => 0.5, makeTransport }, (...report) =>
@@ -302,7 +308,10 @@ t.test('scheduling', async (t) => {
     const { wheel } = fakeWheel();
     const network = new FakeNetwork();
     const { makeTransport } = network;
-    const endpoint = new Endpoint({ address: 'a:1', hop: null, tls: null, connections, key: '' }, makeTransport);
+    const endpoint = new Endpoint(
+      { address: 'a:1', hop: null, tls: null, connections, key: '', owner: NOBODY },
+      makeTransport,
+    );
     const check = startHealthCheck(endpoint, POLICY, { wheel, random: () => 0.5, makeTransport }, () => check.stop());
     network.last.respond(200).end();
     t.equal(wheel.waiting, 0);

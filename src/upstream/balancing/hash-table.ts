@@ -17,13 +17,7 @@ export interface HashMember extends WeightedEndpoint {
   readonly hash: number;
 }
 
-/** Places in a row, each with the index of its member. */
-export interface Places {
-  readonly members: readonly HashMember[];
-  readonly owners: Uint16Array;
-}
-
-/** What `owners` can tell apart; members beyond it are left out. */
+/** What the 16 bits that tables have for an owner can tell apart; members beyond it are left out. */
 const MAX_MEMBERS = 65_536;
 
 /** Every endpoint with a weight, once, in an order that does not depend on the one given: by address. */
@@ -48,28 +42,15 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : 1;
 }
 
-/** How far the way goes from place to place; by then something was accepted unless next to nothing is. */
-const MAX_STEPS = 512;
+/** How many places of a table are looked at; by then something was accepted unless next to nothing is. */
+export const MAX_STEPS = 512;
 
-/** From place to place, and after MAX_STEPS from member to member, starting where the key says. */
-export function firstAccepted(
-  { members, owners }: Places,
-  start: number,
+/** From member to member, starting where the key says: for when the places of the table have not led to one that is accepted. */
+export function firstOfAll(
+  members: readonly HashMember[],
   key: number,
   accepts: (endpoint: Endpoint) => boolean,
 ): Endpoint | null {
-  if (members.length === 0) return null;
-  const steps = Math.min(owners.length, MAX_STEPS);
-  let rejected = -1;
-  for (let step = 0, place = start; step < steps; step++) {
-    const owner = owners[place];
-    if (owner !== rejected) {
-      const { endpoint } = members[owner];
-      if (accepts(endpoint)) return endpoint;
-      rejected = owner;
-    }
-    place = place + 1 === owners.length ? 0 : place + 1;
-  }
   const first = variant(key, 0) % members.length;
   for (let step = 0; step < members.length; step++) {
     const { endpoint } = members[(first + step) % members.length];

@@ -1,7 +1,8 @@
 // maglev: a table with a place for every remainder of the key, of which each endpoint claims its share in an order of its own.
+import type { Endpoint } from '../endpoint.ts';
 import type { WeightedEndpoint } from './draw.ts';
 import { variant } from './hash-key.ts';
-import { firstAccepted, type HashMember, type HashTable, hashMembers, type Places } from './hash-table.ts';
+import { firstOfAll, type HashMember, type HashTable, hashMembers, MAX_STEPS } from './hash-table.ts';
 
 /** A prime, so that every step size leads through all places; it is also the most endpoints that can have one. */
 const SIZE = 65_537;
@@ -12,16 +13,34 @@ const SIZE = 65_537;
  * Built at the first lookup: not every service of a config is called by every process.
  */
 export function maglev(members: readonly WeightedEndpoint[]): HashTable {
-  let places: Places | null = null;
+  let table: Table | null = null;
   return {
     lookup(key, accepts) {
-      places ??= buildPlaces(hashMembers(members));
-      return firstAccepted(places, key % SIZE, key, accepts);
+      table ??= buildTable(hashMembers(members));
+      return firstFrom(table, key, accepts);
     },
   };
 }
 
-function buildPlaces(members: readonly HashMember[]): Places {
+interface Table {
+  readonly members: readonly HashMember[];
+  /** The member at each place. */
+  readonly owners: Uint16Array;
+}
+
+/** From the key's place to others all over the table: neighbours are no help, an endpoint has mostly the same ones everywhere. */
+function firstFrom({ members, owners }: Table, key: number, accepts: (endpoint: Endpoint) => boolean) {
+  if (members.length === 0) return null;
+  let place = key % SIZE;
+  for (let step = 0; step < MAX_STEPS; step++) {
+    const { endpoint } = members[owners[place]];
+    if (accepts(endpoint)) return endpoint;
+    place = variant(key, step + 1) % SIZE;
+  }
+  return firstOfAll(members, key, accepts);
+}
+
+function buildTable(members: readonly HashMember[]): Table {
   const owners = new Uint16Array(SIZE);
   if (members.length === 0) return { members, owners };
   const taken = new Uint8Array(SIZE);

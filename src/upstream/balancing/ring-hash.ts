@@ -1,7 +1,8 @@
 // ring-hash: endpoints stand at many points of a circle, and a request goes to the one that comes next after its key.
+import type { Endpoint } from '../endpoint.ts';
 import type { WeightedEndpoint } from './draw.ts';
 import { variant } from './hash-key.ts';
-import { firstAccepted, type HashMember, type HashTable, hashMembers, type Places } from './hash-table.ts';
+import { firstOfAll, type HashMember, type HashTable, hashMembers, MAX_STEPS } from './hash-table.ts';
 
 /** Shares come out right to about 1/√160 = 8 % of themselves at weight 1. */
 const POINTS_PER_WEIGHT = 160;
@@ -14,14 +15,35 @@ export function ringHash(members: readonly WeightedEndpoint[]): HashTable {
   return {
     lookup(key, accepts) {
       ring ??= buildRing(hashMembers(members));
-      return firstAccepted(ring, nextPoint(ring.points, key), key, accepts);
+      return firstAfter(ring, key, accepts);
     },
   };
 }
 
-interface Ring extends Places {
+interface Ring {
+  readonly members: readonly HashMember[];
   /** Ascending. */
   readonly points: Uint32Array;
+  /** The member at each point. */
+  readonly owners: Uint16Array;
+}
+
+/** From point to point: who is out leaves its keys to those who would have them if it were not in the config. */
+function firstAfter({ members, points, owners }: Ring, key: number, accepts: (endpoint: Endpoint) => boolean) {
+  if (members.length === 0) return null;
+  const steps = Math.min(owners.length, MAX_STEPS);
+  let place = nextPoint(points, key);
+  let rejected = -1;
+  for (let step = 0; step < steps; step++) {
+    const owner = owners[place];
+    if (owner !== rejected) {
+      const { endpoint } = members[owner];
+      if (accepts(endpoint)) return endpoint;
+      rejected = owner;
+    }
+    place = place + 1 === owners.length ? 0 : place + 1;
+  }
+  return firstOfAll(members, key, accepts);
 }
 
 function buildRing(members: readonly HashMember[]): Ring {

@@ -30,10 +30,10 @@ export function leastRequest(members: readonly WeightedEndpoint[], random: () =>
  * Latencies of equal endpoints differ by chance, so two of them win equally often, and weights have to lie in how often each
  * is chosen. The second choice is therefore as far from the first on the line of weights as the heaviest member is long, or
  * anything up to that distance from the other side (the line closes to a circle): every member stands in a pair twice its
- * share of the time, with itself only if it outweighs all the others together. So equal endpoints are used by weight (a little
- * less the heavy ones while there is little traffic: who is asked more often shows more peaks), and the fastest one gets no more
- * than twice its share. A second choice by weight among the others would lose the weights of two
- * members altogether; latency per weight would starve the lighter one of a service with little traffic.
+ * share of the time, with itself only if it outweighs all the others together. So equal endpoints are used by weight (with
+ * little traffic the heavy ones somewhat less: who is asked more often shows more peaks), and the fastest one gets no more than
+ * twice its share. A second choice by weight among the others would lose the weights of two members altogether; latency per
+ * weight would starve the lighter one of a service with little traffic.
  */
 export function peakEwma(members: readonly WeightedEndpoint[], random: () => number, now: () => number): Draw {
   return sparingTried(members, (drawable) => {

@@ -3,9 +3,13 @@ import type { HealthCheckPolicy } from '../../config/model.ts';
 import type { DispatchController, DispatchHandler, DispatchOptions, ResponseHeaders } from '../../dispatch.ts';
 import { SelvedgeError } from '../../errors.ts';
 import { Endpoint, type MakeTransport } from '../endpoint.ts';
+import type { HealthOwner } from '../endpoint-health.ts';
 import { failureDetail, MAX_ANSWER_BYTES, type Probe, type ProbeDone, USER_AGENT } from './probe.ts';
 
 type HttpCheck = Extract<HealthCheckPolicy['probe'], { kind: 'http' }>;
+
+/** What the probe itself finds out is the check's to tell. */
+const NOBODY: HealthOwner = { healthChanged() {} };
 
 /**
  * The connection is kept for the next check as long as the idle timeout of the service lets it. One that the endpoint has
@@ -22,7 +26,10 @@ export function httpProbe(
   const { address, hop, tls, connections, key } = endpoint;
   // One may wait: the connection rests a moment after a response that announced a body where none may be.
   const single = { ...connections, max: 1, pending: 1 };
-  const asked = new Endpoint({ address, hop, tls, connections: single, key: `${key} health check` }, makeTransport);
+  const asked = new Endpoint(
+    { address, hop, tls, connections: single, key: `${key} health check`, owner: NOBODY },
+    makeTransport,
+  );
   const accepted = new Set(statuses);
   let current: HttpAnswer | null = null;
 

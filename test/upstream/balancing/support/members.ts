@@ -1,12 +1,12 @@
 // Endpoints that remember but are never dialled, and what draws among them come to.
 import type { LevelMember } from '../../../../src/upstream/balancing/levels.ts';
 import { Endpoint } from '../../../../src/upstream/endpoint.ts';
-import { serviceConfig } from '../../../support/fake-upstream.ts';
+import { NOBODY, serviceConfig } from '../../../support/fake-upstream.ts';
 
 const { connections } = serviceConfig([]);
 
 export function endpointAt(address: string, hop: string | null = null): Endpoint {
-  const spec = { address, hop, tls: null, connections, key: `${address} ${hop}` };
+  const spec = { address, hop, tls: null, connections, key: `${address} ${hop}`, owner: NOBODY };
   return new Endpoint(spec, () => {
     throw new Error(`${address} was dialled`);
   });
