@@ -107,11 +107,15 @@ async function restarting(
   return { answers: await running.done, upstreams, awayMs };
 }
 
+function during(answers: readonly Answer[], [fromMs, toMs]: readonly [number, number]): readonly Answer[] {
+  return answers.filter(({ sentMs }) => sentMs >= fromMs && sentMs < toMs);
+}
+
 export const restarted: Scenario = {
   name: 'the only endpoint restarts: nobody notices',
   async play(scale, owner) {
     const { answers, upstreams, awayMs } = await restarting(scale, owner, { waitForEndpoint: '5s' });
-    const waited = answers.filter(({ sentMs, latencyMs }) => sentMs >= awayMs[0] && sentMs + latencyMs > awayMs[1]);
+    const waited = during(answers, awayMs).filter(({ sentMs, latencyMs }) => sentMs + latencyMs > awayMs[1]);
     const longestMs = Math.round(Math.max(...answers.map(({ latencyMs }) => latencyMs)));
     return {
       checks: [
@@ -130,8 +134,7 @@ export const crowded: Scenario = {
     const pending = 20;
     const { answers, upstreams, awayMs } = await restarting(scale, owner, { waitForEndpoint: '5s', pending });
     const refused = answers.filter(failed);
-    const during = answers.filter(({ sentMs }) => sentMs >= awayMs[0] && sentMs < awayMs[1]);
-    const waited = during.filter(
+    const waited = during(answers, awayMs).filter(
       (answer) => !failed(answer) && answer.sentMs + answer.latencyMs >= awayMs[1] - SLACK_MS,
     );
     const late = refused.filter(({ sentMs }) => sentMs > awayMs[1] + SLACK_MS);

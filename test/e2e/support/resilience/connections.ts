@@ -18,8 +18,8 @@ export const keptConnections: Scenario = {
       checks: [
         ...common(answers, upstreams, scale, [0, seconds * 1000]),
         atMost('idempotent requests failed', failuresOf(idempotent(answers)), 0),
-        // Until it is learned when they close, a POST may meet a closing.
-        atMost('bursts in which a POST failed', bursts.size, scale.processes ? 4 : 5),
+        // A POST may meet a closing until the gateway has seen twice, of each endpoint, when it closes.
+        atMost('bursts in which a POST failed', bursts.size, 2 * upstreams.length),
       ],
       figures: {
         answers: tally(answers),
