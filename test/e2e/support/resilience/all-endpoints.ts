@@ -4,7 +4,7 @@ import type { Steady } from '../../../support/behaviour.ts';
 import type { Upstream } from '../../../support/faulty-upstream.ts';
 import type { Answer } from '../../../support/open-load.ts';
 import type { Owner } from '../process.ts';
-import { failuresOf, load, play, type Scenario, SLACK_MS, WORKING } from './play.ts';
+import { failuresOf, idempotent, load, play, type Scenario, SLACK_MS, WORKING } from './play.ts';
 import {
   atLeast,
   atMost,
@@ -12,82 +12,93 @@ import {
   deliveredTo,
   failed,
   type Scale,
+  spawnUpstream,
   startGateway,
   startUpstreams,
   tally,
 } from './stage.ts';
 
-export const outage: Scenario = {
-  name: 'all endpoints fail: no storm, prompt answers, and full service soon after they heal',
-  async play(scale, owner) {
-    const probeMs = 500;
-    const deadlineMs = 2_000;
-    const requestsAt: number[] = [];
-    const deliveriesAt: number[] = [];
-    let healedMs = 0;
-    let servedBefore: number[] = [];
-    const { answers, upstreams, latestMs } = await play(
-      scale,
-      owner,
-      {
-        route: {
-          timeout: { request: `${deadlineMs}ms` },
-          retry: { attempts: 2, on: ['connect-failure', 'reset', 'gateway-error'] },
+interface Outage {
+  /** What all of them do first; then they refuse connections. */
+  readonly failing: Steady;
+  /** What clients may be told. */
+  readonly statuses: readonly number[];
+  /** Beside outlier detection. */
+  readonly service?: object;
+}
+
+const PROBE_MS = 500;
+
+export function outage(name: string, { failing, statuses, service }: Outage): Scenario {
+  return {
+    name,
+    async play(scale, owner) {
+      const deadlineMs = 2_000;
+      let refusingMs = 0;
+      let deliveredBefore = 0;
+      let healedMs = 0;
+      let servedBefore: number[] = [];
+      const { answers, upstreams, latestMs } = await play(
+        scale,
+        owner,
+        {
+          route: {
+            timeout: { request: `${deadlineMs}ms`, perTry: '400ms' },
+            retry: { attempts: 2, on: ['connect-failure', 'reset', 'gateway-error', 'per-try-timeout'] },
+          },
+          service: {
+            outlierDetection: { baseEjection: `${PROBE_MS}ms`, maxEjection: `${PROBE_MS}ms` },
+            // In a small load the minimum alone would be more than the bound.
+            ...(scale.processes ? {} : { retryBudget: { minPerSecond: 1 } }),
+            ...service,
+          },
         },
-        service: {
-          outlierDetection: { baseEjection: `${probeMs}ms`, maxEjection: `${probeMs}ms` },
-          // In a small load the minimum alone would be more than the bound.
-          ...(scale.processes ? {} : { retryBudget: { minPerSecond: 1 } }),
+        async (running, all, at) => {
+          const becomeAll = (behaviour: Steady) => Promise.all(all.map((upstream) => upstream.behave(behaviour)));
+          await becomeAll(failing);
+          await at(0.5);
+          refusingMs = running.elapsedMs;
+          deliveredBefore = deliveredTo(all).total;
+          await becomeAll({ mode: 'refuse' });
+          await at(0.65);
+          await becomeAll(WORKING);
+          healedMs = running.elapsedMs;
+          servedBefore = all.map((upstream) => upstream.deliveries().total);
         },
-      },
-      async (running, all, at) => {
-        const becomeAll = (behaviour: Steady) => Promise.all(all.map((upstream) => upstream.behave(behaviour)));
-        await becomeAll({ mode: 'status', status: 503 });
-        await at(0.5);
-        requestsAt.push(running.elapsedMs);
-        deliveriesAt.push(deliveredTo(all).total);
-        await becomeAll({ mode: 'refuse' });
-        await at(0.65);
-        await becomeAll(WORKING);
-        healedMs = running.elapsedMs;
-        servedBefore = all.map((upstream) => upstream.deliveries().total);
-      },
-    );
-    const during = answers.filter(({ sentMs }) => sentMs < healedMs);
-    const requests503 = answers.filter(({ sentMs }) => sentMs < requestsAt[0]).length;
-    const late = answers.filter(({ sentMs }) => sentMs > healedMs + probeMs + SLACK_MS);
-    const backMs = Math.max(0, ...answers.filter(failed).map(({ sentMs }) => sentMs - healedMs));
-    return {
-      checks: [
-        ...common(answers, upstreams, scale, [0, healedMs]),
-        atMost('deliveries for each request while they answer 503', round(deliveriesAt[0] / requests503), 1.25),
-        atMost(
-          'failures that are not 502 or 503',
-          answers.filter((answer) => failed(answer) && answer.status !== 502 && answer.status !== 503).length,
-          0,
-        ),
-        atMost(
-          'slowest answer, ms',
-          Math.round(Math.max(...during.map(({ latencyMs }) => latencyMs))),
-          deadlineMs + SLACK_MS,
-        ),
-        atLeast('failures during the outage', failuresOf(during), 1),
-        atMost('failures later than one probe interval after', failuresOf(late), 0),
-        atLeast('requests later than that', late.length, 10),
-        atLeast(
-          'endpoints that serve again',
-          upstreams.filter((upstream, index) => upstream.deliveries().total > servedBefore[index]).length,
-          3,
-        ),
-      ],
-      figures: {
-        answers: tally(answers),
-        'last failure after healing ms': Math.round(backMs),
-        'driver late ms': latestMs,
-      },
-    };
-  },
-};
+      );
+      const early = during(answers, [0, healedMs]);
+      const late = answers.filter(({ sentMs }) => sentMs > healedMs + PROBE_MS + SLACK_MS);
+      const lastFailedMs = Math.max(0, ...answers.filter(failed).map(({ sentMs }) => sentMs - healedMs));
+      const slowestMs = Math.round(Math.max(...early.map(({ latencyMs }) => latencyMs)));
+      const again = upstreams.filter((upstream, index) => upstream.deliveries().total > servedBefore[index]).length;
+      return {
+        checks: [
+          ...common(answers, upstreams, scale, [0, healedMs + PROBE_MS + SLACK_MS]),
+          atMost(
+            'deliveries for each request, before they refuse connections',
+            round(deliveredBefore / during(answers, [0, refusingMs]).length),
+            1.25,
+          ),
+          atMost(
+            `failures that are not ${statuses.join(', ')}`,
+            answers.filter((answer) => failed(answer) && !statuses.includes(answer.status)).length,
+            0,
+          ),
+          atMost('slowest answer, ms', slowestMs, deadlineMs + SLACK_MS),
+          atLeast('failures during the outage', failuresOf(early), 1),
+          atMost('failures later than one probe interval after', failuresOf(late), 0),
+          atLeast('requests later than that', late.length, 10),
+          atLeast('endpoints that serve again', again, 3),
+        ],
+        figures: {
+          answers: tally(answers),
+          'last failure after healing ms': Math.round(lastFailedMs),
+          'driver late ms': latestMs,
+        },
+      };
+    },
+  };
+}
 
 /** The only endpoint is away for a second. */
 async function restarting(
@@ -124,6 +135,35 @@ export const restarted: Scenario = {
         atLeast('requests that waited', waited.length, 10),
       ],
       figures: { answers: tally(answers), 'longest wait ms': longestMs },
+    };
+  },
+};
+
+export const killedAlone: Scenario = {
+  name: 'the only endpoint is killed and started again: no idempotent request fails',
+  async play(scale, owner) {
+    const upstream = await spawnUpstream(owner, { behaviour: WORKING });
+    const gateway = await startGateway(owner, scale, [upstream], {
+      service: { connections: { waitForEndpoint: '5s' } },
+      route: { retry: { attempts: 2, on: ['connect-failure', 'reset'] } },
+    });
+    const running = load(gateway.port, scale);
+    await running.until(scale.seconds * 300);
+    const fromMs = running.elapsedMs;
+    await upstream.kill();
+    const goneMs = running.elapsedMs + 50;
+    await running.until(fromMs + 500);
+    await upstream.restart();
+    const awayMs = [fromMs, running.elapsedMs] as const;
+    const answers = await running.done;
+    return {
+      checks: [
+        ...common(answers, [upstream], scale, [fromMs, goneMs]),
+        atMost('idempotent requests failed', failuresOf(idempotent(answers)), 0),
+        atMost('requests failed that came while it was away', failuresOf(during(answers, [goneMs, awayMs[1]])), 0),
+        atLeast('requests that came while it was away', during(answers, awayMs).length, 10),
+      ],
+      figures: { answers: tally(answers), 'away ms': Math.round(awayMs[1] - awayMs[0]) },
     };
   },
 };

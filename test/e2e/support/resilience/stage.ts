@@ -118,8 +118,10 @@ export async function spawnUpstream(owner: Owner, options: UpstreamOptions): Pro
 export const isIdempotent = ({ method }: Answer): boolean => method === 'GET';
 export const failed = ({ status }: Answer): boolean => status !== 200;
 
+/** Without what no load has sent: health checks. */
 export function deliveredTo(upstreams: readonly Upstream[]): Deliveries {
-  return Deliveries.sum(upstreams.map((upstream) => upstream.deliveries()));
+  const { all } = Deliveries.sum(upstreams.map((upstream) => upstream.deliveries()));
+  return new Deliveries(all.filter(({ number }) => number >= 0));
 }
 
 /**
