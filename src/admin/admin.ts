@@ -8,11 +8,12 @@ import { SelvedgeError } from '../errors.ts';
 import type { AdminServer } from '../runtime/admin-slot.ts';
 import type { Runtime } from '../runtime/control.ts';
 import { namesThisHost } from './host-check.ts';
+import { ROLLOUT_PAGES, serveRollouts } from './rollouts.ts';
 
 /** What the admin server shows of a runtime. */
 export type Inspected = Pick<
   Runtime,
-  'state' | 'snapshot' | 'loaded' | 'loadedAt' | 'revision' | 'lastRejected' | 'inFlight' | 'addresses'
+  'state' | 'snapshot' | 'loaded' | 'loadedAt' | 'revision' | 'lastRejected' | 'inFlight' | 'addresses' | 'rollouts'
 >;
 
 /** Everything that can be asked, with what it answers. */
@@ -25,6 +26,7 @@ const PAGES: Readonly<Record<string, string>> = {
   '/routes': 'routes by listener: matches, backends, chain',
   '/services': 'services with their subsets and endpoints',
   '/endpoints': 'every endpoint with its connections and load',
+  ...ROLLOUT_PAGES,
 };
 
 /** Listens on an address of its own. Rejects with the system's error when it cannot. */
@@ -88,6 +90,11 @@ export function buildAdmin(admin: Admin, runtime: Inspected, registry: Registry,
   app.get('/routes', async () => ({ routes: runtime.snapshot?.describeRoutes() ?? [] }));
   app.get('/services', async () => ({ services: describeServices(runtime) }));
   app.get('/endpoints', async () => ({ endpoints: describeServices(runtime).flatMap(endpointsOf) }));
+  serveRollouts(
+    app,
+    () => runtime.rollouts,
+    (statusCode, message) => Object.assign(new Error(message), { statusCode }),
+  );
   return app;
 }
 

@@ -270,8 +270,8 @@ export interface RouteConfig {
   readonly timeouts: Timeouts;
   /** Null: as the chain's plugins say, else one retry of what cannot have been acted on. */
   readonly retry: RetryPolicy | null;
-  /** Null: none. */
-  readonly hedge: HedgePolicy | null;
+  /** Null: as the chain's plugins say, else none; false: none. */
+  readonly hedge: HedgePolicy | false | null;
   readonly session: Session | null;
   readonly rollout: RolloutPolicy | null;
   /** Bytes; Infinity: the listener's limit alone. */

@@ -52,13 +52,14 @@ function leavesNoTime({ requestMs, perTryMs }: Timeouts): boolean {
   return perTryMs === 0 || perTryMs === requestMs;
 }
 
-/** Null: none. */
+/** Null: not given. */
 export function resolveHedge(
   written: Cursor<NonNullable<CompleteRoute['hedge']>> | null,
   timeouts: Timeouts,
   matches: readonly Match[],
-): HedgePolicy | null {
-  if (written === null || written.value === false) return null;
+): HedgePolicy | false | null {
+  if (written === null) return null;
+  if (written.value === false) return false;
   const hedge = written as Cursor<Exclude<NonNullable<CompleteRoute['hedge']>, false>>;
   if (!reportProblems(hedge, hedgeProblems(hedge.value as HedgeOptions))) return null;
   const methods = new Set(matches.flatMap((match) => match.methods));

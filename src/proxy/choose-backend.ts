@@ -1,4 +1,4 @@
-// Where a matched request goes: the backend that a plugin asked for, else one of the route's by weight.
+// Where a matched request goes: the backend that a plugin asked for, else one of the route's by weight, else by the share of its rollout.
 import { SelvedgeError } from '../errors.ts';
 import { pickBackend } from '../routing/pick.ts';
 import type { Service } from '../upstream/service.ts';
@@ -7,6 +7,21 @@ import type { RouteTarget, TargetBackend } from './target.ts';
 
 /** Throws a SelvedgeError where the route has no backend to give. */
 export function chooseBackend(exchange: RequestExchange, target: RouteTarget): TargetBackend {
+  const chosen = choose(exchange, target);
+  const { rollout } = target;
+  const { service, subset } = chosen.config;
+  if (service !== rollout?.service) return chosen;
+  if (exchange.override === null) {
+    exchange.version = Math.random() < rollout.rollout.share() ? 'to' : 'from';
+    return rollout[exchange.version];
+  }
+  // A plugin's choice wins; what becomes of it counts for the version that it chose.
+  if (subset === rollout.from.config.subset) exchange.version = 'from';
+  else if (subset === rollout.to.config.subset) exchange.version = 'to';
+  return exchange.version === null ? chosen : rollout[exchange.version];
+}
+
+function choose(exchange: RequestExchange, target: RouteTarget): TargetBackend {
   const { override } = exchange;
   if (override === null) return byWeight(target);
   if (override.service === null) {

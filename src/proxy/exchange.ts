@@ -6,6 +6,7 @@ import type { SelvedgeError } from '../errors.ts';
 import type { LinkedList, Member } from '../linked-list.ts';
 import type { Attempt, Exchange, Peer, Policies, Role, RouteInfo } from '../plugin.ts';
 import type { Connection } from '../runtime/listener-spec.ts';
+import type { Version } from './rollout.ts';
 import type { RouteTarget, TargetChain } from './target.ts';
 
 /** Where the exchange hangs on Node's request, so that chain and plugins find it. */
@@ -53,6 +54,8 @@ export class RequestExchange implements Exchange, Member<RequestExchange> {
   chain: TargetChain | null = null;
   service: string | null = null;
   subset: string | null = null;
+  /** Of the route's rollout, from the choice of the backend until its outcome is recorded. */
+  version: Version | null = null;
   endpoint: string | null = null;
   readonly attempts: Attempt[] = [];
   reason: string | null = null;

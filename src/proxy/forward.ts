@@ -6,7 +6,7 @@ import { SelvedgeError } from '../errors.ts';
 import { applyToReply, applyToRequest } from '../http/header-changes.ts';
 import type { HedgePolicy } from '../policies/hedge.ts';
 import type { OutlierPolicy } from '../policies/outlier-detection.ts';
-import { DEFAULT_RETRY, type RetryPolicy } from '../policies/retry.ts';
+import type { RetryPolicy } from '../policies/retry.ts';
 import { redirectLocation, rewritePath } from '../routing/rewrite.ts';
 import type { Call } from '../upstream/call.ts';
 import type { Endpoint } from '../upstream/endpoint.ts';
@@ -16,10 +16,12 @@ import { chooseBackend } from './choose-backend.ts';
 import type { RequestExchange } from './exchange.ts';
 import { sendInformational } from './informational.ts';
 import { cutRest, releaseBody } from './linger.ts';
+import { requestPolicies } from './policies.ts';
 import { asUpstreamError } from './problem.ts';
 import { upstreamHeaders } from './request-headers.ts';
 import { requestKey } from './request-key.ts';
 import { copyResponseHeaders, passingTrailers } from './response-headers.ts';
+import { recordUpgrade } from './rollout-outcome.ts';
 import type { RouteTarget, TargetBackend } from './target.ts';
 import { atEndOfTurn, type TurnWork } from './turn.ts';
 import { openTunnel } from './upgrade.ts';
@@ -112,12 +114,11 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     this.deadlineAt = exchange.deadlineAt;
     this.preferred = exchange.preferredEndpoint;
     this.internal = exchange.role !== 'gateway';
-    const { policies } = exchange;
-    const chain = target.chain.policies;
-    this.retry = policies?.retry ?? target.route.retry ?? chain.retry ?? DEFAULT_RETRY;
-    this.hedge = policies?.hedge ?? target.route.hedge ?? chain.hedge ?? null;
-    this.outlierDetection = policies?.outlierDetection ?? chain.outlierDetection ?? service.outlierDetection;
-    this.outerAttempt = exchange.outerAttempt;
+    const { retry, hedge, outlierDetection, retriesHere } = requestPolicies(target.policies, exchange.policies);
+    this.retry = retry;
+    this.hedge = hedge;
+    this.outlierDetection = outlierDetection === undefined ? service.outlierDetection : outlierDetection;
+    this.outerAttempt = retriesHere ? 0 : exchange.outerAttempt;
     this.grpcTimeout = exchange.grpcTimeout;
     this.hashKey = service.hashBy === null ? 0 : requestKey(service.hashBy, exchange, service.random);
     this.sticky = backend.session?.endpointFor(exchange) ?? null;
@@ -243,6 +244,7 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     const { exchange } = this;
     exchange.controller = null;
     this.#phase = 'over';
+    recordUpgrade(exchange, performance.now());
     openTunnel(
       exchange,
       this.reply,

@@ -3,6 +3,8 @@ import type { Backend, HeaderChanges, RouteConfig } from '../config/model.ts';
 import type { Dispatch } from '../dispatch.ts';
 import type { Policies } from '../plugin.ts';
 import type { Service } from '../upstream/service.ts';
+import type { RoutePolicies } from './policies.ts';
+import type { Rollout } from './rollout.ts';
 import { type BackendSession, compileSession } from './session.ts';
 
 /** What the steps behind a chain need of it. */
@@ -23,8 +25,19 @@ export interface RouteTarget<Chain extends TargetChain = TargetChain> {
   readonly chain: Chain;
   /** Empty unless the route forwards. */
   readonly backends: readonly TargetBackend[];
+  readonly policies: RoutePolicies;
+  /** Null: the weights of the backends stay as they are written. */
+  readonly rollout: ActiveRollout | null;
   /** For `sendTo` of plugins. */
   readonly services: ReadonlyMap<string, Service>;
+}
+
+/** Divides what the route sends to one service between two subsets of it. */
+export interface ActiveRollout {
+  readonly rollout: Rollout;
+  readonly service: string;
+  readonly from: TargetBackend;
+  readonly to: TargetBackend;
 }
 
 export interface TargetBackend {
@@ -52,6 +65,15 @@ export function compileBackends(route: RouteConfig, services: ReadonlyMap<string
       responseHeaders: present(route.responseHeaders, backend.responseHeaders),
     };
   });
+}
+
+/** Both versions are changed on the way as the backend of the route is. Null where no backend is of the service. */
+export function activeRollout(rollout: Rollout, backends: readonly TargetBackend[]): ActiveRollout | null {
+  const { service, from, to } = rollout.policy;
+  const base = backends.find(({ config }) => config.service === service);
+  if (base === undefined) return null;
+  const version = (subset: string): TargetBackend => ({ ...base, config: { ...base.config, subset } });
+  return { rollout, service, from: version(from), to: version(to) };
 }
 
 function present(...changes: readonly (HeaderChanges | null)[]): readonly HeaderChanges[] {

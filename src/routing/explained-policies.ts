@@ -30,7 +30,7 @@ export function explainPolicies(route: RouteConfig, chain: readonly PluginUse[])
   const { session, rollout } = route;
   return {
     retry: explainRetry(route, chain),
-    hedge: route.hedge,
+    hedge: route.hedge === false ? null : route.hedge,
     session: session === null ? null : { kind: session.kind, name: session.name },
     rollout:
       rollout === null ? null : { from: rollout.from, to: rollout.to, steps: rollout.steps, everyMs: rollout.everyMs },

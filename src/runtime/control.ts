@@ -9,6 +9,8 @@ import { Installation, type InstallationOptions } from './installation.ts';
 import { certificateFiles } from './listener-set.ts';
 import { OneAtATime } from './one-at-a-time.ts';
 import { unknownRoles } from './roles.ts';
+import { registerRolloutMetrics } from './rollout-metrics.ts';
+import type { RolloutStore } from './rollouts.ts';
 import { type RuntimeMetrics, registerRuntimeMetrics } from './runtime-metrics.ts';
 import type { Snapshot } from './snapshot.ts';
 import type { ConfigSource, Loaded } from './source.ts';
@@ -73,6 +75,7 @@ export class Runtime {
       connections: () => this.#installation.listeners.connections(),
       revision: () => this.revision,
     });
+    registerRolloutMetrics(options.registry, this.#installation.rollouts);
     this.#files = options.watch ? this.#watchFiles() : null;
   }
 
@@ -107,6 +110,11 @@ export class Runtime {
   /** Requests and upgraded connections under way. */
   get inFlight(): number {
     return this.#installation.dataPlane.inFlight;
+  }
+
+  /** Those in force, of the routes that this process serves. */
+  get rollouts(): RolloutStore {
+    return this.#installation.rollouts;
   }
 
   addresses(): Readonly<Record<string, { readonly host: string; readonly port: number }>> {

@@ -15,6 +15,7 @@ import { LinkedList } from '../linked-list.ts';
 import type { Chain } from '../proxy/chain.ts';
 import { EXCHANGE, RequestExchange } from '../proxy/exchange.ts';
 import { sanitiseHeaders } from '../proxy/request-headers.ts';
+import { recordOutcome } from '../proxy/rollout-outcome.ts';
 import type { RouteTarget } from '../proxy/target.ts';
 import { leaveWithClient } from '../proxy/upgrade.ts';
 import type { Lookup } from '../routing/table.ts';
@@ -134,6 +135,7 @@ export class DataPlane implements RequestSink {
 
   readonly #ended = (exchange: RequestExchange): void => {
     this.#live.remove(exchange);
+    if (exchange.version !== null) recordOutcome(exchange, performance.now());
     const { connection } = exchange;
     connection.inFlight = (connection.inFlight ?? 1) - 1;
     exchange.chain?.leave();

@@ -11,6 +11,7 @@ import { DataPlane } from './data-plane.ts';
 import { Listener } from './listener.ts';
 import { ListenerSet } from './listener-set.ts';
 import { nothingToRun } from './roles.ts';
+import { RolloutStore } from './rollouts.ts';
 import { SharedStore } from './shared.ts';
 import { type CompileDeps, compile, type Roles, type Snapshot } from './snapshot.ts';
 import { upstreamMetrics } from './upstream-metrics.ts';
@@ -30,6 +31,7 @@ export class Installation {
   readonly dataPlane: DataPlane;
   readonly listeners: ListenerSet;
   readonly admin: AdminSlot;
+  readonly rollouts: RolloutStore;
   readonly #compileDeps: CompileDeps;
   readonly #log: Logger;
   #closing = false;
@@ -38,10 +40,12 @@ export class Installation {
     this.#log = logger;
     const wheel = new TimerWheel({ onError: (error) => logger.error({ err: error }, 'a timer failed') });
     const shared = new SharedStore((error, key) => logger.error({ err: error, key }, 'shared state was not disposed'));
+    this.rollouts = new RolloutStore(wheel, logger);
     this.dataPlane = new DataPlane(registry, logger);
     const services = () => this.dataPlane.current?.services ?? NO_SERVICES;
+    const { rollouts } = this;
     const events = upstreamMetrics(registry, logger, () => services().values());
-    this.#compileDeps = { roles, builtins, logger, registry, wheel, shared, services, events };
+    this.#compileDeps = { roles, builtins, logger, registry, wheel, shared, rollouts, services, events };
     this.listeners = new ListenerSet(this.dataPlane, (spec, sink) => new Listener(spec, sink, logger));
     this.admin = new AdminSlot(openAdmin);
   }
@@ -62,6 +66,7 @@ export class Installation {
       await Promise.all([listeners.abandon(), admin.abandon()]);
       return this.#discard(snapshot, all);
     }
+    this.rollouts.adopt(snapshot.rollouts);
     this.dataPlane.swap(snapshot);
     listeners.commit(config.drain.timeoutMs);
     admin.commit();
@@ -86,6 +91,7 @@ export class Installation {
     this.dataPlane.abortAll();
     this.listeners.destroy();
     await until(() => this.dataPlane.whenIdle(), LAST_WORDS_MS);
+    this.rollouts.adopt(new Map());
     await this.dataPlane.close();
     await this.admin.close();
   }

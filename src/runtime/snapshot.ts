@@ -10,7 +10,9 @@ import type { Builtins, Role } from '../plugin.ts';
 import { buildChain, type Chain } from '../proxy/chain.ts';
 import { type LoadedPlugin, loadPlugins, referenceProblems } from '../proxy/load-plugin.ts';
 import type { ServiceDirectory } from '../proxy/own-request.ts';
-import { compileBackends, type RouteTarget } from '../proxy/target.ts';
+import { routePolicies } from '../proxy/policies.ts';
+import type { Rollout } from '../proxy/rollout.ts';
+import { activeRollout, compileBackends, type RouteTarget } from '../proxy/target.ts';
 import { effectiveChain } from '../routing/chain-list.ts';
 import { RouteTable } from '../routing/table.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
@@ -20,6 +22,7 @@ import type { Service } from '../upstream/service.ts';
 import { http1Transport } from '../upstream/transport.ts';
 import { listenerScope } from './listener-scope.ts';
 import type { ListenerSpec } from './listener-spec.ts';
+import type { RolloutStore } from './rollouts.ts';
 import type { SharedStore } from './shared.ts';
 
 /** Which part of the config this process is. */
@@ -33,6 +36,7 @@ export interface CompileDeps {
   readonly logger: Logger;
   readonly registry: Registry;
   readonly shared: SharedStore;
+  readonly rollouts: RolloutStore;
   readonly wheel: TimerWheel;
   readonly roles: Roles;
   /** For plugins that send requests of their own: the services in force at that moment. */
@@ -73,6 +77,8 @@ export class Snapshot {
   readonly services: ReadonlyMap<string, Service>;
   /** As their own hops see them, by service name: the local applications. */
   readonly apps: ReadonlyMap<string, Service>;
+  /** By route. */
+  readonly rollouts: ReadonlyMap<string, Rollout>;
   readonly #targets: ReadonlyMap<string, readonly RouteTarget<Chain>[]>;
   readonly #eager: ReadonlySet<Service>;
 
@@ -84,6 +90,7 @@ export class Snapshot {
     this.chains = parts.chains;
     this.services = parts.services;
     this.apps = parts.apps;
+    this.rollouts = parts.rollouts;
     this.#targets = parts.targets;
     this.#eager = parts.eager;
   }
@@ -145,6 +152,7 @@ interface SnapshotParts {
   readonly chains: ReadonlyMap<string, Chain>;
   readonly services: ReadonlyMap<string, Service>;
   readonly apps: ReadonlyMap<string, Service>;
+  readonly rollouts: ReadonlyMap<string, Rollout>;
   readonly targets: ReadonlyMap<string, readonly RouteTarget<Chain>[]>;
   /** Services that requests are certain to go to: they are checked from the start, others from their first request. */
   readonly eager: ReadonlySet<Service>;
@@ -179,13 +187,18 @@ export async function compile(
     const plans = new Map<string, ListenerPlan>();
     const targets = new Map<string, readonly RouteTarget<Chain>[]>();
     const eager = new Set<Service>(apps.values());
+    const rollouts = new Map<string, Rollout>();
     for (const scope of scopes) {
       const { spec } = scope;
       const reachable = spec.role === 'inbound' ? withLocal(services, apps, spec.owner) : services;
       const compiled: RouteTarget<Chain>[] = [];
       for (const { route, plugins } of scope.routes) {
         const chain = await chains.get(spec, plugins, loaded);
-        compiled.push({ route, chain, backends: compileBackends(route, reachable), services: reachable });
+        const backends = compileBackends(route, reachable);
+        const policies = routePolicies(route, chain.policies);
+        const moving = deps.rollouts.of(route, rollouts);
+        const rollout = moving === null ? null : activeRollout(moving, backends);
+        compiled.push({ route, chain, backends, policies, rollout, services: reachable });
       }
       if (spec.role === 'gateway') for (const service of namedBy(compiled, scope.uses, loaded)) eager.add(service);
       const table = new RouteTable(compiled.map((value) => ({ route: value.route, value })));
@@ -200,7 +213,8 @@ export async function compile(
       targets.set(spec.key, compiled);
     }
     const revision = (previous?.revision ?? 0) + 1;
-    const snapshot = new Snapshot({ revision, config, plans, chains: chains.used, services, apps, targets, eager });
+    const parts = { revision, config, plans, chains: chains.used, services, apps, rollouts, targets, eager };
+    const snapshot = new Snapshot(parts);
     return { snapshot, problems };
   } catch (error) {
     chains.discard();

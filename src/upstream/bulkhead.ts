@@ -6,6 +6,9 @@ import type { Call } from './call.ts';
 import { PassThrough } from './pass-through.ts';
 import type { Service } from './service.ts';
 
+/** Nothing came for so long: the clearest sign of too much load. */
+const TOO_LATE: ReadonlySet<unknown> = new Set(['SLV_UPSTREAM_TIMEOUT', 'SLV_TRY_TIMEOUT']);
+
 /** 503 SLV_REQUEST_LIMIT over `connections.requests`, 503 SLV_CONCURRENCY_LIMIT over what `concurrency.adaptive` has learned. */
 export const bulkhead: Interceptor = (dispatch) => (options, handler) => {
   const { service } = options.call as Call;
@@ -21,6 +24,7 @@ export const bulkhead: Interceptor = (dispatch) => (options, handler) => {
     return true;
   }
   memory.requests += 1;
+  memory.retryBudget.deposit(now);
   return dispatch(options, new Counted(handler, service, now));
 };
 
@@ -40,7 +44,7 @@ class Counted extends PassThrough {
   readonly #startedAt: number;
   readonly #adaptive: Service['memory']['adaptive'];
   #service: Service | null;
-  /** Milliseconds to the response head; null: there was none, or it was a failure. */
+  /** Milliseconds to the response head or a timeout; null: neither came, or it was a failure that says nothing about load. */
   #latencyMs: number | null = null;
 
   constructor(handler: DispatchHandler, service: Service, now: number) {
@@ -67,8 +71,7 @@ class Counted extends PassThrough {
     headers: ResponseHeaders,
     statusMessage?: string,
   ): void {
-    if (this.#adaptive !== null && statusCode >= 200 && statusCode < 500 && this.#service !== null)
-      this.#latencyMs = this.#service.wheel.now() - this.#startedAt;
+    if (statusCode >= 200 && statusCode < 500) this.#latencyMs = this.#elapsed();
     super.onResponseStart(controller, statusCode, headers, statusMessage);
   }
 
@@ -78,8 +81,14 @@ class Counted extends PassThrough {
   }
 
   override onResponseError(controller: DispatchController | null, error: Error): void {
+    if (TOO_LATE.has((error as { code?: unknown }).code)) this.#latencyMs = this.#elapsed();
     this.#release();
     super.onResponseError(controller, error);
+  }
+
+  #elapsed(): number | null {
+    const service = this.#service;
+    return service === null || this.#adaptive === null ? null : service.wheel.now() - this.#startedAt;
   }
 
   #release(): void {

@@ -81,12 +81,12 @@ class Hedged extends WheelEntry implements DispatchController, Race {
 
   /** The first try is slow. */
   override onTimer(): void {
-    const { service, subset, tried, deadlineAt } = this.#call;
+    const { service, deadlineAt } = this.#call;
     const { memory, events, connections } = service;
     const now = service.wheel.now();
     // Paused, it cannot be told from slow; and where nothing untried is left, a second try meets the same queue.
     if (this.paused || now >= deadlineAt) return;
-    if (!service.subset(subset)?.some((endpoint) => !tried.includes(endpoint))) return;
+    if (!service.hasUntried(this.#call)) return;
     if (memory.retries >= connections.retries) {
       events.hedge(service.name, 'too_many');
       return;

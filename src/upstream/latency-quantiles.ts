@@ -7,7 +7,7 @@ const GENERATION_MS = 30_000;
 const GROWTH = 1.05;
 const FIRST_MS = 0.1;
 /** Up to about 20 minutes. */
-const BUCKETS = 336;
+export const BUCKETS = 336;
 
 /** Observations that a quantile needs before it means anything. */
 const ENOUGH = 50;
@@ -38,9 +38,9 @@ export class LatencyQuantiles {
     let below = 0;
     for (let bucket = 0; bucket < BUCKETS; bucket++) {
       below += this.#current[bucket] + this.#previous[bucket];
-      if (below >= rank) return FIRST_MS * GROWTH ** bucket;
+      if (below >= rank) return boundOf(bucket);
     }
-    return FIRST_MS * GROWTH ** BUCKETS;
+    return boundOf(BUCKETS);
   }
 
   #roll(now: number): void {
@@ -59,7 +59,12 @@ export class LatencyQuantiles {
   }
 }
 
-function bucketOf(latencyMs: number): number {
+export function bucketOf(latencyMs: number): number {
   if (latencyMs <= FIRST_MS) return 0;
   return Math.min(BUCKETS - 1, Math.ceil(Math.log(latencyMs / FIRST_MS) / LOG_GROWTH));
+}
+
+/** Milliseconds that the latencies of a bucket do not exceed. */
+export function boundOf(bucket: number): number {
+  return FIRST_MS * GROWTH ** bucket;
 }

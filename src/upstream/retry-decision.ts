@@ -23,11 +23,11 @@ export interface Cause {
 export function causeOfError(error: Failure, { conditions }: RetryPolicy): Cause | null {
   const { code, unsent, reused } = error;
   const reason = typeof code === 'string' && Object.hasOwn(CODES, code) ? reasonOf(code as Code) : '';
+  if (reused === true) return { reason, untouched: unsent === true, waitMs: 0, free: true };
   if (isConnectFailure(error)) {
     const asked = conditions.has('connect-failure') || conditions.has('refused-stream');
     return asked ? { reason, untouched: true, waitMs: 0, free: false } : null;
   }
-  if (reused === true) return { reason, untouched: unsent === true, waitMs: 0, free: true };
   if (code === 'SLV_UPSTREAM_RESET' || code === 'SLV_UPSTREAM_INCOMPLETE') {
     const asked = conditions.has('reset') || conditions.has('5xx');
     return asked ? { reason, untouched: false, waitMs: 0, free: false } : null;

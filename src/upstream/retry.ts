@@ -12,7 +12,6 @@ import type {
 import { ReplayBody, ReplayReader } from '../http/replay-body.ts';
 import { WheelEntry } from '../timer-wheel.ts';
 import type { Call } from './call.ts';
-import type { Endpoint } from './endpoint.ts';
 import type { RetryResult } from './events.ts';
 import { ABANDONED, isConnectFailure } from './outcome.ts';
 import { backoffMs, type Cause, causeOfError, causeOfResponse } from './retry-decision.ts';
@@ -30,8 +29,6 @@ const MAX_FREE = 3;
  */
 export const retry: Interceptor = (dispatch) => (options, handler) => {
   const call = options.call as Call;
-  const { memory, wheel } = call.service;
-  memory.retryBudget.deposit(wheel.now());
   return new Retry(dispatch, options, handler, call).start();
 };
 
@@ -189,7 +186,9 @@ class Retry extends WheelEntry implements DispatchHandler, DispatchController {
     const delayMs = Math.max(cause.waitMs, backoffMs(retry, this.#retries + 1, service.random));
     if (now + delayMs >= deadlineAt) return this.#refuse(cause, 'no_time');
     if (!this.#counted && service.memory.retries >= service.connections.retries) return this.#refuse(cause, 'too_many');
-    const charged = !cause.untouched || !hasAnother(this.#call);
+    // The way to another endpoint after a first that was never reached costs the service nothing: the request arrives once. The
+    // budget is for knocking at the same door again.
+    const charged = !cause.untouched || !service.hasUntried(this.#call);
     if (charged && !service.memory.retryBudget.withdraw(now)) return this.#refuse(cause, 'budget_exhausted');
     this.#retries += 1;
     if (!this.#counted) service.memory.retries += 1;
@@ -252,15 +251,6 @@ class Retry extends WheelEntry implements DispatchHandler, DispatchController {
     this.#discarded?.abort(ABANDONED);
     this.#handler.onResponseError?.(this, reason);
   }
-}
-
-/**
- * An endpoint is left that has not been tried. Going there costs the service nothing when the first try never reached it: the
- * request arrives once. The budget is for knocking at the same door again.
- */
-function hasAnother({ service, subset, tried }: Call): boolean {
-  const endpoints: readonly Endpoint[] | undefined = service.subset(subset);
-  return endpoints?.some((endpoint) => !tried.includes(endpoint)) ?? false;
 }
 
 /** Lets every try read the body anew. Null where it is certain that it is too large to be kept. */

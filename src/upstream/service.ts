@@ -219,6 +219,13 @@ export class Service {
     return chosen.probe(tried, safe, now) ?? chosen.draw(tried, hashKey, now);
   }
 
+  /** Load balancing would find an endpoint that has not been tried. */
+  hasUntried({ subset, tried }: Pick<Drawing, 'subset' | 'tried'>): boolean {
+    const now = this.wheel.now();
+    const chosen = this.#subset(subset);
+    return chosen?.endpoints.some((endpoint) => !tried.includes(endpoint) && chosen.isUsable(endpoint, now)) ?? false;
+  }
+
   /** True when a request has to say which endpoint it is for, because its hop serves several. */
   sharesHop(endpoint: Endpoint): boolean {
     return this.#behindSharedHop.has(endpoint);

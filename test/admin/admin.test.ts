@@ -21,6 +21,7 @@ function inspected(changes: Partial<Record<keyof Inspected, unknown>> = {}): Ins
     loaded: { provenance: { effective: () => ({ version: 1 }) } },
     snapshot: { services, describeRoutes: () => [{ name: 'all' }] },
     addresses: () => ({ 'gateway/public/http': { host: '0.0.0.0', port: 8080 } }),
+    rollouts: { all: () => [] },
     ...changes,
   } as unknown as Inspected;
 }

@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import fc from 'fast-check';
 import t from 'tap';
@@ -9,6 +12,7 @@ import type {
   ResponseHeaders,
 } from '../../src/dispatch.ts';
 import { SelvedgeError } from '../../src/errors.ts';
+import { TimerWheel } from '../../src/timer-wheel.ts';
 import { balance } from '../../src/upstream/balance.ts';
 import type { Call } from '../../src/upstream/call.ts';
 import { compileServices } from '../../src/upstream/compile-services.ts';
@@ -18,6 +22,7 @@ import { NO_EVENTS } from '../../src/upstream/events.ts';
 import { hedge } from '../../src/upstream/hedge.ts';
 import { perTry } from '../../src/upstream/per-try.ts';
 import { retry } from '../../src/upstream/retry.ts';
+import { http1Transport } from '../../src/upstream/transport.ts';
 import { fakeWheel } from '../support/fake-clock.ts';
 import {
   type FakeExchange,
@@ -627,5 +632,67 @@ t.test('beside the other policies', async (t) => {
     );
     fc.assert(property, { numRuns: 1_000, seed: 5 });
     t.pass('held');
+  });
+});
+
+t.test('over real connections', async (t) => {
+  /** Two servers; the request that each gets is given to the test. */
+  async function twoServers(t: { teardown: (fn: () => unknown) => void }) {
+    const asked: Promise<[IncomingMessage, ServerResponse]>[] = [];
+    const addresses: string[] = [];
+    for (let index = 0; index < 2; index++) {
+      const server = createServer();
+      asked.push(once(server, 'request') as Promise<[IncomingMessage, ServerResponse]>);
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+      addresses.push(`127.0.0.1:${(server.address() as AddressInfo).port}`);
+      t.teardown(() => {
+        server.closeAllConnections();
+        server.close();
+      });
+    }
+    const wheel = new TimerWheel();
+    const config = serviceConfig(addresses);
+    const service = compileServices([config], null, { wheel, makeTransport: http1Transport(wheel) }).get('orders')!;
+    t.teardown(() => service.destroy());
+    const layers = [deadline, hedge, retry, balance, perTry];
+    const stack = layers.reduceRight((inner, layer) => layer(inner), toEndpoint);
+    const client = new Client();
+    const ended = new Promise<void>((resolve) => {
+      for (const last of ['onResponseEnd', 'onResponseError'] as const) {
+        const record = client[last].bind(client) as (...args: unknown[]) => void;
+        client[last] = (...args: unknown[]) => {
+          record(...args);
+          resolve();
+        };
+      }
+    });
+    const call = makeCall(service, { hedge: { afterMs: 1, quantile: null } });
+    stack(makeOptions(call), client);
+    const [[, first], [, second]] = await Promise.all(asked);
+    return { client, call, ended, first, second, service };
+  }
+
+  t.test('the loser is broken off', async (t) => {
+    const { client, ended, first, second, service } = await twoServers(t);
+    second.end('hello');
+    await Promise.all([ended, once(first, 'close')]);
+    t.equal(client.status, 200);
+    t.equal(client.body, 'hello');
+    t.equal(service.endpoints[0].stats.connections, 0);
+    t.equal(service.endpoints[1].stats.idle, 1);
+  });
+
+  t.test('a 503 that is held back arrives whole when the other try breaks', async (t) => {
+    const { client, call, ended, first, second } = await twoServers(t);
+    const body = 'x'.repeat(300_000);
+    first.writeHead(503, { 'x-from': 'first' }).write(body.slice(0, 10_000));
+    while (call.attempts[0].status !== 503) await new Promise((resolve) => setImmediate(resolve));
+    first.end(body.slice(10_000));
+    t.equal(client.status, 0);
+    second.destroy();
+    await ended;
+    t.equal(client.status, 503);
+    t.equal(client.body.length, body.length);
+    t.same(client.events, ['start 503', 'end']);
   });
 });
