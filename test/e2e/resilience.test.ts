@@ -5,8 +5,8 @@ import { SCENARIOS } from './support/resilience-scenarios.ts';
 
 const SMALL: Scale = { rate: 120, seconds: 4, processes: false };
 
-// They mostly wait for time to pass: three beside each other.
-t.jobs = 3;
+// They mostly wait for time to pass: four beside each other.
+t.jobs = 4;
 
 for (const { name, play } of SCENARIOS) {
   t.test(name, { buffered: true }, async (t) => {

@@ -129,7 +129,7 @@ export function openLoad(options: LoadOptions): Load {
     get latestMs() {
       return latestMs;
     },
-    until: (ms) => new Promise((resolve) => setTimeout(resolve, ms - elapsed())),
+    until: (ms) => new Promise((resolve) => setTimeout(resolve, Math.max(0, ms - elapsed()))),
     stop() {
       total = answers.length;
     },

@@ -2,13 +2,15 @@
 import { crowded, killedAlone, outage, restarted } from './resilience/all-endpoints.ts';
 import { flapping, resting } from './resilience/by-turns.ts';
 import { keptConnections, reloaded } from './resilience/connections.ts';
-import { blackHoled, killed, unavailable } from './resilience/one-endpoint.ts';
+import { blackHoled, breaking, hedged, killed, unavailable } from './resilience/one-endpoint.ts';
 import type { Scenario } from './resilience/play.ts';
 
 export const SCENARIOS: readonly Scenario[] = [
   killed,
   blackHoled,
   unavailable,
+  breaking,
+  hedged,
   outage('all endpoints answer 503: no storm, prompt answers, and full service soon after they heal', {
     failing: { mode: 'status', status: 503 },
     statuses: [502, 503],

@@ -4,7 +4,7 @@ import type { Steady } from '../../../support/behaviour.ts';
 import type { Upstream } from '../../../support/faulty-upstream.ts';
 import type { Answer } from '../../../support/open-load.ts';
 import type { Owner } from '../process.ts';
-import { failuresOf, idempotent, load, play, type Scenario, SLACK_MS, WORKING } from './play.ts';
+import { failuresOf, idempotent, load, play, round, type Scenario, SLACK_MS, WORKING } from './play.ts';
 import {
   atLeast,
   atMost,
@@ -197,7 +197,3 @@ export const crowded: Scenario = {
     };
   },
 };
-
-function round(value: number): number {
-  return Math.round(value * 1000) / 1000;
-}

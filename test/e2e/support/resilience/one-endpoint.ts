@@ -1,7 +1,18 @@
-// One of three endpoints fails: it is killed, never answers, or answers 503.
+// One of three endpoints fails: it is killed, never answers, answers 503, breaks off, or becomes slow.
 
-import { failuresOf, idempotent, load, play, type Scenario, WORKING } from './play.ts';
-import { atLeast, atMost, common, p99, spawnUpstream, startGateway, startUpstreams, tally } from './stage.ts';
+import type { ResetPhase } from '../../../support/behaviour.ts';
+import { failuresOf, idempotent, load, play, round, type Scenario, WORKING } from './play.ts';
+import {
+  atLeast,
+  atMost,
+  common,
+  deliveredTo,
+  p99,
+  spawnUpstream,
+  startGateway,
+  startUpstreams,
+  tally,
+} from './stage.ts';
 
 export const killed: Scenario = {
   name: 'one endpoint is killed: no idempotent request fails',
@@ -118,6 +129,77 @@ export const unavailable: Scenario = {
         atMost('idempotent requests failed', failuresOf(idempotent(answers)), idempotent(answers).length * 0.002),
         atMost('POSTs failed', failuresOf(answers) - failuresOf(idempotent(answers)), 10),
         atMost('requests that it had once it was ejected', upstreams[1].deliveries().total - before, 2),
+      ],
+      figures: { answers: tally(answers), 'p99 ms': p99(answers), 'driver late ms': latestMs },
+    };
+  },
+};
+
+const PHASES: readonly ResetPhase[] = ['accept', 'head', 'body', 'response-head', 'reused'];
+
+export const breaking: Scenario = {
+  name: 'one endpoint resets connections in every phase before a response: no idempotent request fails',
+  async play(scale, owner) {
+    let seen = 0;
+    const { answers, upstreams, latestMs } = await play(
+      scale,
+      owner,
+      {
+        route: { retry: { attempts: 2, on: ['connect-failure', 'reset'] } },
+        // It is hit all the time, so that each phase is met often.
+        service: { outlierDetection: false, retryBudget: { share: '100%' } },
+      },
+      async (_running, [, victim], at) => {
+        for (const [index, phase] of PHASES.entries()) {
+          await at(0.1 + 0.17 * index);
+          const before = victim.deliveries().total;
+          await victim.behave({ mode: 'reset', phase });
+          await at(0.1 + 0.17 * (index + 1));
+          // Of what is reset at once it never knows.
+          if (phase === 'accept' || victim.deliveries().total > before) seen += 1;
+        }
+      },
+    );
+    return {
+      checks: [
+        ...common(answers, upstreams, scale, [0, scale.seconds * 1000]),
+        atLeast('phases that were met', seen, PHASES.length),
+        atMost('idempotent requests failed', failuresOf(idempotent(answers)), 0),
+      ],
+      figures: { answers: tally(answers), 'p99 ms': p99(answers), 'driver late ms': latestMs },
+    };
+  },
+};
+
+export const hedged: Scenario = {
+  name: 'one endpoint becomes slow: second tries beside the first keep requests fast',
+  async play(scale, owner) {
+    const slowMs = 1_000;
+    let before = 0;
+    const { answers, upstreams, latestMs } = await play(
+      scale,
+      owner,
+      { route: { hedge: { after: '100ms' } }, service: { outlierDetection: {} } },
+      async (_running, [, victim], at) => {
+        await at(0.2);
+        before = victim.deliveries().total;
+        await victim.behave({ mode: 'slow', firstByteMs: slowMs });
+      },
+    );
+    const slow = new Set(
+      upstreams[1]
+        .deliveries()
+        .all.slice(before)
+        .map(({ number }) => number),
+    );
+    const met = idempotent(answers).filter(({ number }) => slow.has(number));
+    return {
+      checks: [
+        ...common(answers, upstreams, scale),
+        atMost('requests failed', failuresOf(answers), 0),
+        atLeast('idempotent requests that met it', met.length, 1),
+        atMost('of them as slow as it is', met.filter(({ latencyMs }) => latencyMs >= slowMs).length, 0),
+        atMost('deliveries for each request', round(deliveredTo(upstreams).total / answers.length), 1.25),
       ],
       figures: { answers: tally(answers), 'p99 ms': p99(answers), 'driver late ms': latestMs },
     };

@@ -46,3 +46,7 @@ export async function play(
   await fault(running, upstreams, (share) => running.until(scale.seconds * 1000 * share));
   return { answers: await running.done, upstreams, latestMs: Math.round(running.latestMs) };
 }
+
+export function round(value: number): number {
+  return Math.round(value * 1000) / 1000;
+}
