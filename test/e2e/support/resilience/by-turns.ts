@@ -58,7 +58,7 @@ export function resting(name: string, behaviour: Steady): Scenario {
       return {
         checks: [
           ...common(answers, upstreams, scale),
-          atLeast('requests that it answered so', upstreams[1].deliveries().total - before, 1),
+          atLeast('requests that it answered so', failuresOf(answers), 1),
           atMost('requests that it had from then on', upstreams[1].deliveries().total - before, 5),
           atMost('failures once it rests', failuresOf(late), 0),
         ],
