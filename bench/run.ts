@@ -1,12 +1,15 @@
 // `npm run bench`: plain proxying beside its peers in one run, alternating rounds, CPU per request as medians and ratios.
+// `npm run bench -- start`: how long a start takes.
 // `npm run bench -- armed`: what resilience costs, all of it switched on beside all of it switched off.
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { median, memoryMiB, type Sample, sample } from './measure.ts';
 import { type Peer, startArmed, startBackend, startPeers } from './peers.ts';
+import { saveResults } from './results.ts';
+import { benchStart } from './start.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -17,35 +20,40 @@ const { values, positionals } = parseArgs({
     only: { type: 'string' },
   },
 });
-const armed = positionals.includes('armed');
 const rounds = Number(values.rounds ?? (values.quick ? 3 : 7));
 const seconds = Number(values.seconds ?? (values.quick ? 2 : 5));
 
-const dir = mkdtempSync(join(tmpdir(), 'selvedge-bench-'));
-const backend = await startBackend(dir);
-const peers: Peer[] = [];
-try {
-  await (armed ? startArmed(dir, peers) : startPeers(dir, peers));
-  const measured =
-    values.only === undefined ? peers : peers.filter((peer) => peer.name.includes(values.only as string));
-  const samples = new Map<string, Sample[]>(measured.map((peer) => [peer.name, []]));
-  for (const peer of measured) await sample(peer.child.pid as number, peer.url, values.quick ? 1 : 3);
-  for (let round = 1; round <= rounds; round++) {
-    for (const peer of measured) {
-      const taken = await sample(peer.child.pid as number, peer.url, seconds);
-      samples.get(peer.name)?.push(taken);
-      process.stderr.write(`round ${round}/${rounds}  ${peer.name.padEnd(28)} ${taken.cpuMicros.toFixed(1)} µs\n`);
+if (positionals[0] === 'start') await benchStart(Number(values.rounds ?? (values.quick ? 3 : 11)));
+else await benchProxies(positionals[0] === 'armed');
+
+async function benchProxies(armed: boolean): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), 'selvedge-bench-'));
+  const backend = await startBackend(dir);
+  const peers: Peer[] = [];
+  try {
+    await (armed ? startArmed(dir, peers) : startPeers(dir, peers));
+    const measured =
+      values.only === undefined ? peers : peers.filter((peer) => peer.name.includes(values.only as string));
+    const samples = new Map<string, Sample[]>(measured.map((peer) => [peer.name, []]));
+    for (const peer of measured) await sample(peer.child.pid as number, peer.url, values.quick ? 1 : 3);
+    for (let round = 1; round <= rounds; round++) {
+      for (const peer of measured) {
+        const taken = await sample(peer.child.pid as number, peer.url, seconds);
+        samples.get(peer.name)?.push(taken);
+        process.stderr.write(`round ${round}/${rounds}  ${peer.name.padEnd(28)} ${taken.cpuMicros.toFixed(1)} µs\n`);
+      }
     }
+    const table = report(measured, samples);
+    if (armed) reportRatio(samples);
+    else save(table);
+  } finally {
+    for (const { child } of [...peers, { child: backend }]) {
+      if (child.exitCode === null && child.kill('SIGTERM'))
+        await Promise.race([once(child, 'exit'), new Promise((resolve) => setTimeout(resolve, 8000))]);
+      if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
+    }
+    rmSync(dir, { recursive: true, force: true });
   }
-  report(measured, samples);
-  if (armed) reportRatio(samples);
-} finally {
-  for (const { child } of [...peers, { child: backend }]) {
-    if (child.exitCode === null && child.kill('SIGTERM'))
-      await Promise.race([once(child, 'exit'), new Promise((resolve) => setTimeout(resolve, 8000))]);
-    if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
-  }
-  rmSync(dir, { recursive: true, force: true });
 }
 
 interface Row {
@@ -60,7 +68,7 @@ interface Row {
   readonly overNginx: number | null;
 }
 
-function report(measured: readonly Peer[], samples: ReadonlyMap<string, readonly Sample[]>): void {
+function report(measured: readonly Peer[], samples: ReadonlyMap<string, readonly Sample[]>): readonly Row[] {
   const cpu = (name: string): number | null => {
     const taken = samples.get(name);
     return taken === undefined || taken.length === 0 ? null : median(taken.map((one) => one.cpuMicros));
@@ -89,7 +97,10 @@ function report(measured: readonly Peer[], samples: ReadonlyMap<string, readonly
       `| ${row.name} | ${row.version} | ${row.cpuMicros} | ${row.overNginx ?? '-'} | ${row.requestsPerSecond} | ${row.p99Ms} | ${row.rssMiB} (${row.ownMiB}) |\n`,
     );
   }
-  if (armed) return;
+  return table;
+}
+
+function save(table: readonly Row[]): void {
   const result = {
     at: new Date().toISOString(),
     node: process.version,
@@ -100,7 +111,7 @@ function report(measured: readonly Peer[], samples: ReadonlyMap<string, readonly
     bodyBytes: 1024,
     table,
   };
-  writeFileSync(new URL('./results.json', import.meta.url), `${JSON.stringify(result, null, 2)}\n`);
+  saveResults(result);
 }
 
 /** By rounds: what disturbs one of a pair most likely disturbs the other. */

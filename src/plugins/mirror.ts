@@ -11,7 +11,7 @@ import {
   parseShare,
   parseSizeBytes,
 } from '../plugin.ts';
-import { MirrorOptions } from '../policies/mirror.ts';
+import { MirrorOptions, mirrorProblems } from '../policies/mirror.ts';
 import { AnswerDropped, type MirrorResult, MirrorWatch } from './mirror-handlers.ts';
 
 const MIRRORED = 'selvedge_mirrored_total';
@@ -33,15 +33,7 @@ export default definePlugin(
   {
     name: 'mirror',
     options: MirrorOptions,
-    check: ({ to }) =>
-      to.flatMap(({ share = '100%', bufferBytes = 0 }, index) => [
-        ...(parseShare(share) === null
-          ? [{ path: `to[${index}].share`, message: `"${share}" is more than 100%` }]
-          : []),
-        ...(parseSizeBytes(bufferBytes) === null
-          ? [{ path: `to[${index}].bufferBytes`, message: `"${bufferBytes}" is not a whole number of bytes` }]
-          : []),
-      ]),
+    check: ({ to }) => mirrorProblems(to).map(({ path, message }) => ({ path: `to${path}`, message })),
     references: ({ to }) => to.map(({ service, subset = null }, index) => ({ service, subset, path: `to[${index}]` })),
   },
   async (app, { to }) => {

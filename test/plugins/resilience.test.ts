@@ -123,7 +123,7 @@ t.test('fault', async (t) => {
       [{}, /does nothing/],
       [{ delay: { time: '0s' } }, /delay\.time: must be longer than 0/],
       [{ abort: { status: 200 } }, /abort\.status/],
-      [{ abort: { status: 500, share: '101%' } }, /abort\.share: "101%" is more than 100%/],
+      [{ abort: { status: 500, share: '101%' } }, /abort\.share: "101%" is not a share/],
     ]);
   });
 
@@ -271,7 +271,7 @@ t.test('mirror', async (t) => {
   t.test('names what it refers to, and has its options checked', async (t) => {
     await refuses(t, 'mirror', [
       [{ to: [] }, /to: must have at least one item/],
-      [{ to: [{ service: 'a', share: '200%' }] }, /to\[0\]\.share: "200%" is more than 100%/],
+      [{ to: [{ service: 'a', share: '200%' }] }, /to\[0\]\.share: "200%" is not a share/],
       [{ to: [{ service: 'a', bufferBytes: '0.3B' }] }, /to\[0\]\.bufferBytes/],
       [{ to: [{ service: 'a', bufer: 1 }] }, /unknown key "bufer"/],
     ]);
