@@ -44,8 +44,8 @@ async function benchProxies(armed: boolean): Promise<void> {
       }
     }
     const table = report(measured, samples);
-    if (armed) reportRatio(samples);
-    else save(table);
+    if (armed && measured.length > 1) reportRatio(samples);
+    if (!armed) save(table);
   } finally {
     for (const { child } of [...peers, { child: backend }]) {
       if (child.exitCode === null && child.kill('SIGTERM'))
