@@ -101,24 +101,57 @@ backend app
   server app 127.0.0.1:${BACKEND_PORT}
 `;
 
-const SELVEDGE = (port: number, log: string | null): string => `version: 1
+/** Extra keys of the only service and the only route, as flow mappings without their braces. */
+interface Keys {
+  readonly service?: string;
+  readonly route?: string;
+}
+
+const SELVEDGE = (port: number, log: string | null, { service = '', route = '' }: Keys): string => `version: 1
 admin: false
 telemetry: { accessLog: ${log === null ? 'false' : '{ format: json }'} }
 gateways:
   bench:
     listeners: [ { name: http, host: 127.0.0.1, port: ${port} } ]
 services:
-  app: { endpoints: [ 127.0.0.1:${BACKEND_PORT} ] }
+  app: { endpoints: [ 127.0.0.1:${BACKEND_PORT} ], ${service} }
 routes:
-  - { name: app, to: [ { service: app } ] }
+  - { name: app, to: [ { service: app } ], ${route} }
 `;
 
-/** Starts every peer that is installed; says on stderr which ones are not. */
-export async function startPeers(dir: string): Promise<Peer[]> {
-  const peers: Peer[] = [];
-  const add = async (name: string, port: number, version: string, child: ChildProcess): Promise<void> => {
+/** What a service does for its requests where everything is switched on, and where everything is switched off. */
+const ARMED: Keys = {
+  service: `outlierDetection: { successRate: true }, retryBudget: { share: 20% }, concurrency: { adaptive: true, min: 64 },
+    healthCheck: { http: { path: / }, interval: 1s }`,
+  route: `timeout: { request: 15s, perTry: 5s }, hedge: { after: p95 },
+    retry: { attempts: 2, on: [ connect-failure, refused-stream, reset, per-try-timeout, gateway-error, 5xx ] }`,
+};
+const UNARMED: Keys = { service: 'outlierDetection: false', route: 'retry: false' };
+
+function startSelvedge(dir: string, port: number, log: string | null, keys: Keys): ChildProcess {
+  const config = join(dir, `selvedge-${port}.yaml`);
+  writeFileSync(config, SELVEDGE(port, log, keys));
+  const command = `exec taskset -c ${PROXY_CORE} ${process.execPath} src/main.ts run -c ${config} > ${log ?? '/dev/null'}`;
+  return spawn('sh', ['-c', command], { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit'] });
+}
+
+/** Selvedge alone, with all of its resilience switched off and with all of it switched on; each in `peers` from its start. */
+export async function startArmed(dir: string, peers: Peer[]): Promise<void> {
+  for (const [name, port, keys] of [
+    ['selvedge unarmed', 18107, UNARMED],
+    ['selvedge armed', 18108, ARMED],
+  ] as const) {
+    const child = startSelvedge(dir, port, null, keys);
+    peers.push({ name, version: packageVersion('..'), url: `http://127.0.0.1:${port}/`, child });
     await listening(port);
+  }
+}
+
+/** Starts every peer that is installed, each in `peers` from its start; says on stderr which ones are not. */
+export async function startPeers(dir: string, peers: Peer[]): Promise<void> {
+  const add = async (name: string, port: number, version: string, child: ChildProcess): Promise<void> => {
     peers.push({ name, version, url: `http://127.0.0.1:${port}/`, child });
+    await listening(port);
   };
   if (has('nginx')) {
     const version = versionOf('nginx', '-v', /nginx\/([\d.]+)/);
@@ -146,17 +179,8 @@ export async function startPeers(dir: string): Promise<Peer[]> {
     ['selvedge', 18105, null],
     ['selvedge + JSON log', 18106, `${dir}/selvedge.log`],
   ] as const) {
-    const config = join(dir, `selvedge-${port}.yaml`);
-    writeFileSync(config, SELVEDGE(port, log));
-    const command = `exec taskset -c ${PROXY_CORE} ${process.execPath} src/main.ts run -c ${config} > ${log ?? '/dev/null'}`;
-    await add(
-      name,
-      port,
-      packageVersion('..'),
-      spawn('sh', ['-c', command], { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit'] }),
-    );
+    await add(name, port, packageVersion('..'), startSelvedge(dir, port, log, {}));
   }
-  return peers;
 }
 
 function packageVersion(name: string): string {

@@ -1,12 +1,13 @@
 // `npm run bench`: plain proxying beside its peers in one run, alternating rounds, CPU per request as medians and ratios.
 // `npm run bench -- start`: how long a start takes.
+// `npm run bench -- armed`: what resilience costs, all of it switched on beside all of it switched off.
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { median, memoryMiB, type Sample, sample } from './measure.ts';
-import { type Peer, startBackend, startPeers } from './peers.ts';
+import { type Peer, startArmed, startBackend, startPeers } from './peers.ts';
 import { saveResults } from './results.ts';
 import { benchStart } from './start.ts';
 
@@ -23,16 +24,16 @@ const rounds = Number(values.rounds ?? (values.quick ? 3 : 7));
 const seconds = Number(values.seconds ?? (values.quick ? 2 : 5));
 
 if (positionals[0] === 'start') await benchStart(Number(values.rounds ?? (values.quick ? 3 : 11)));
-else await benchProxies();
+else await benchProxies(positionals[0] === 'armed');
 
-async function benchProxies(): Promise<void> {
+async function benchProxies(armed: boolean): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'selvedge-bench-'));
   const backend = await startBackend(dir);
   const peers: Peer[] = [];
   try {
-    const all = await startPeers(dir);
-    peers.push(...all);
-    const measured = values.only === undefined ? all : all.filter((peer) => peer.name.includes(values.only as string));
+    await (armed ? startArmed(dir, peers) : startPeers(dir, peers));
+    const measured =
+      values.only === undefined ? peers : peers.filter((peer) => peer.name.includes(values.only as string));
     const samples = new Map<string, Sample[]>(measured.map((peer) => [peer.name, []]));
     for (const peer of measured) await sample(peer.child.pid as number, peer.url, values.quick ? 1 : 3);
     for (let round = 1; round <= rounds; round++) {
@@ -42,7 +43,9 @@ async function benchProxies(): Promise<void> {
         process.stderr.write(`round ${round}/${rounds}  ${peer.name.padEnd(28)} ${taken.cpuMicros.toFixed(1)} µs\n`);
       }
     }
-    report(measured, samples);
+    const table = report(measured, samples);
+    if (armed && measured.length > 1) reportRatio(samples);
+    if (!armed) save(table);
   } finally {
     for (const { child } of [...peers, { child: backend }]) {
       if (child.exitCode === null && child.kill('SIGTERM'))
@@ -65,7 +68,7 @@ interface Row {
   readonly overNginx: number | null;
 }
 
-function report(measured: readonly Peer[], samples: ReadonlyMap<string, readonly Sample[]>): void {
+function report(measured: readonly Peer[], samples: ReadonlyMap<string, readonly Sample[]>): readonly Row[] {
   const cpu = (name: string): number | null => {
     const taken = samples.get(name);
     return taken === undefined || taken.length === 0 ? null : median(taken.map((one) => one.cpuMicros));
@@ -94,6 +97,10 @@ function report(measured: readonly Peer[], samples: ReadonlyMap<string, readonly
       `| ${row.name} | ${row.version} | ${row.cpuMicros} | ${row.overNginx ?? '-'} | ${row.requestsPerSecond} | ${row.p99Ms} | ${row.rssMiB} (${row.ownMiB}) |\n`,
     );
   }
+  return table;
+}
+
+function save(table: readonly Row[]): void {
   const result = {
     at: new Date().toISOString(),
     node: process.version,
@@ -105,6 +112,14 @@ function report(measured: readonly Peer[], samples: ReadonlyMap<string, readonly
     table,
   };
   saveResults(result);
+}
+
+/** By rounds: what disturbs one of a pair most likely disturbs the other. */
+function reportRatio(samples: ReadonlyMap<string, readonly Sample[]>): void {
+  const unarmed = samples.get('selvedge unarmed') ?? [];
+  const ratios = (samples.get('selvedge armed') ?? []).map(({ cpuMicros }, at) => cpuMicros / unarmed[at].cpuMicros);
+  const spread = `${round(Math.min(...ratios))} to ${round(Math.max(...ratios))}`;
+  process.stdout.write(`\narmed over unarmed, CPU a request: ${round(median(ratios))} (rounds: ${spread})\n`);
 }
 
 function round(value: number): number {

@@ -1,8 +1,12 @@
 // `selvedge run` as a process of its own, with its log, its config file and its signals.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import type { Test } from 'tap';
 import { eventually } from './sockets.ts';
+
+/** Whoever ends what was started: a test, or a benchmark. */
+export interface Owner {
+  teardown(end: () => unknown): void;
+}
 
 interface LogLine {
   readonly level: number;
@@ -17,7 +21,7 @@ export class RunningProcess {
   readonly lines: LogLine[] = [];
   exited = false;
 
-  private constructor(t: Test, file: string, args: readonly string[]) {
+  private constructor(t: Owner, file: string, args: readonly string[]) {
     this.file = file;
     const bin = new URL('../../../bin/selvedge.js', import.meta.url).pathname;
     this.child = spawn(process.execPath, [bin, 'run', '-c', file, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -37,7 +41,7 @@ export class RunningProcess {
   }
 
   /** Writes the config and starts; resolves when it is in force. */
-  static async start(t: Test, file: string, config: unknown, ...args: string[]): Promise<RunningProcess> {
+  static async start(t: Owner, file: string, config: unknown, ...args: string[]): Promise<RunningProcess> {
     writeFileSync(file, textOf(config));
     const running = new RunningProcess(t, file, args);
     await eventually(() => running.exited || running.count('config in force') === 1, 'the config is in force', 15_000);
