@@ -21,7 +21,6 @@ const UNSUPPORTED: readonly Unsupported[] = [
   ...keys('', 'redis etcd authorization egress'),
   ...keys('mesh', 'trustDomain trustDomainAliases identity'),
   { path: 'mesh.mtls', values: oneOf('strict', 'permissive') },
-  ...keys('telemetry', 'tracing'),
   ...keys('telemetry.metrics', 'exemplars'),
   {
     path: 'workers',

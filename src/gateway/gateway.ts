@@ -21,12 +21,15 @@ export function gatewayListeners(config: Config, name: string): readonly Listene
   }));
 }
 
-/** Before the gateway's own list. Load shedding and tracing join here when they exist. */
-export function defaultEdgePlugins({ accessLog, metrics }: Config): readonly Pick<PluginUse, 'name' | 'options'>[] {
-  const chain: Pick<PluginUse, 'name' | 'options'>[] = [
-    { name: 'request-id', options: { trust: false } },
-    { name: 'metrics', options: { ...metrics } },
-  ];
+/** Before the gateway's own list. Load shedding joins here when it exists. */
+export function defaultEdgePlugins({
+  accessLog,
+  metrics,
+  tracing,
+}: Config): readonly Pick<PluginUse, 'name' | 'options'>[] {
+  const chain: Pick<PluginUse, 'name' | 'options'>[] = [{ name: 'request-id', options: { trust: false } }];
+  if (tracing !== null) chain.push({ name: 'tracing', options: { ...tracing } });
+  chain.push({ name: 'metrics', options: { ...metrics } });
   if (accessLog !== null) chain.push({ name: 'access-log', options: { ...accessLog } });
   return chain;
 }

@@ -68,13 +68,13 @@ export function hopListeners(config: Config, service: string): readonly Listener
 
 /** The same on both sides for now; inbound, mTLS and authorization come behind request-id when they exist. */
 export function defaultHopPlugins(
-  { accessLog, metrics }: Config,
+  { accessLog, metrics, tracing }: Config,
   _side: 'inbound' | 'outbound',
 ): readonly Pick<PluginUse, 'name' | 'options'>[] {
-  const chain: Pick<PluginUse, 'name' | 'options'>[] = [
-    { name: 'request-id', options: { trust: true } },
-    { name: 'metrics', options: { ...metrics } },
-  ];
+  const chain: Pick<PluginUse, 'name' | 'options'>[] = [{ name: 'request-id', options: { trust: true } }];
+  // Callers are the mesh and its applications: what the edge decided holds.
+  if (tracing !== null) chain.push({ name: 'tracing', options: { ...tracing, trustParent: true } });
+  chain.push({ name: 'metrics', options: { ...metrics } });
   if (accessLog !== null) chain.push({ name: 'access-log', options: { ...accessLog } });
   return chain;
 }

@@ -9,4 +9,5 @@ export const builtins: Builtins = new Map<string, Builtin>([
   ['request-headers', () => import('./request-headers.ts')],
   ['request-id', () => import('./request-id.ts')],
   ['response-headers', () => import('./response-headers.ts')],
+  ['tracing', () => import('./tracing.ts')],
 ]);

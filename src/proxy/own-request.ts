@@ -47,6 +47,7 @@ export function sendOwn(
     tried: [],
     internal: role !== 'gateway',
     onEndpoint() {},
+    observe: () => null,
   };
   const options = {
     method,

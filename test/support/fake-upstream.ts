@@ -227,6 +227,7 @@ export function makeCall(service: Service, rest: Partial<Call> = {}): Call & { r
     tried: [],
     internal: false,
     onEndpoint: (endpoint) => chosen.push(endpoint.address),
+    observe: () => null,
     chosen,
     ...rest,
   };
