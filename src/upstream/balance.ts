@@ -111,13 +111,8 @@ function withTravellingHeaders(
   for (let index = 0; index < given.length; index += 2) {
     const name = given[index].toLowerCase();
     if (mesh && MESH_HEADERS.has(name)) continue;
-    const own = instead.indexOf(name);
-    if (own >= 0 && own % 2 === 0) {
-      headers.push(given[index], instead[own + 1]);
-      continue;
-    }
     const shrinks = name === 'grpc-timeout' && remainingMs !== Number.POSITIVE_INFINITY;
-    headers.push(given[index], shrinks ? formatGrpcTimeout(remainingMs) : given[index + 1]);
+    headers.push(given[index], shrinks ? formatGrpcTimeout(remainingMs) : (lineOf(instead, name) ?? given[index + 1]));
   }
   if (endpoint.hop !== null) {
     if (call.service.sharesHop(endpoint)) headers.push('x-selvedge-endpoint', endpoint.address);
@@ -125,6 +120,11 @@ function withTravellingHeaders(
   }
   if (mesh && remainingMs !== Number.POSITIVE_INFINITY) headers.push('x-selvedge-timeout-ms', String(remainingMs));
   return { ...options, headers };
+}
+
+function lineOf(lines: readonly string[], name: string): string | undefined {
+  for (let index = 0; index < lines.length; index += 2) if (lines[index] === name) return lines[index + 1];
+  return undefined;
 }
 
 /** Keeps the endpoint's count right: released exactly once, however the try ends. */

@@ -65,65 +65,68 @@ async function traced(t: Test, options: Record<string, unknown> = {}, rest: Chai
   return { ...collector, chain, close };
 }
 
-t.test('a sampled request is a server span, and each try a client span inside it that the service sees as its parent', async (t) => {
-  const { chain, close, resources } = await traced(t);
-  await chain.inject({ method: 'GET', url: '/orders/1?token=x', headers: { 'user-agent': 'curl/8' } });
-  const [exchange] = chain.exchanges;
-  const spans = await close();
-  t.equal(spans.length, 2);
-  const [client, server] = spans;
-  t.same(sentValues(chain.sent[0], 'traceparent'), [`00-${server.traceId}-${client.spanId}-01`]);
-  t.equal(exchange.traceId, server.traceId);
-  t.match(server, {
-    name: 'GET orders',
-    kind: 2,
-    parentSpanId: undefined,
-    status: undefined,
-    attributes: {
-      'http.request.method': 'GET',
-      'url.path': '/orders/1',
-      'url.scheme': 'http',
-      'server.address': 'shop.example.com',
-      'client.address': '192.0.2.1',
-      'http.route': 'orders',
-      'http.response.status_code': 200,
-      'network.protocol.version': '1.1',
-      'user_agent.original': 'curl/8',
-      'selvedge.role': 'gateway',
-      'selvedge.owner': 'public',
-      'selvedge.service': 'orders',
-      'selvedge.request_id': 'id-1',
-      'selvedge.attempts': 1,
-    },
-  });
-  t.match(client, {
-    name: 'GET',
-    kind: 3,
-    traceId: server.traceId,
-    parentSpanId: server.spanId,
-    status: undefined,
-    attributes: {
-      'http.request.method': 'GET',
-      'url.full': 'http://127.0.0.1:3000/orders/1',
-      'server.address': '127.0.0.1',
-      'server.port': 3000,
-      'selvedge.endpoint': '127.0.0.1:3000',
-      'selvedge.outcome': 'ok',
-      'selvedge.attempt': 1,
-      'http.response.status_code': 200,
-    },
-  });
-  t.notMatch(JSON.stringify(spans), 'token', 'query strings carry secrets');
-  const nanos = (span: Span) => [BigInt(span.startTimeUnixNano), BigInt(span.endTimeUnixNano)];
-  const [outer, inner] = [nanos(server), nanos(client)];
-  t.ok(outer[0] <= inner[0] && inner[0] <= inner[1] && inner[1] <= outer[1], 'one lies inside the other');
-  t.ok(Math.abs(Number(outer[0] / 1_000_000n) - Date.now()) < 60_000, 'and both lie in our time');
-  t.match(resources[0], {
-    'service.name': 'gateway/public',
-    'service.namespace': 'selvedge',
-    'service.version': '1.2.3',
-  });
-});
+t.test(
+  'a sampled request is a server span, and each try a client span inside it that the service sees as its parent',
+  async (t) => {
+    const { chain, close, resources } = await traced(t);
+    await chain.inject({ method: 'GET', url: '/orders/1?token=x', headers: { 'user-agent': 'curl/8' } });
+    const [exchange] = chain.exchanges;
+    const spans = await close();
+    t.equal(spans.length, 2);
+    const [client, server] = spans;
+    t.same(sentValues(chain.sent[0], 'traceparent'), [`00-${server.traceId}-${client.spanId}-01`]);
+    t.equal(exchange.traceId, server.traceId);
+    t.match(server, {
+      name: 'GET orders',
+      kind: 2,
+      parentSpanId: undefined,
+      status: undefined,
+      attributes: {
+        'http.request.method': 'GET',
+        'url.path': '/orders/1',
+        'url.scheme': 'http',
+        'server.address': 'shop.example.com',
+        'client.address': '192.0.2.1',
+        'http.route': 'orders',
+        'http.response.status_code': 200,
+        'network.protocol.version': '1.1',
+        'user_agent.original': 'curl/8',
+        'selvedge.role': 'gateway',
+        'selvedge.owner': 'public',
+        'selvedge.service': 'orders',
+        'selvedge.request_id': 'id-1',
+        'selvedge.attempts': 1,
+      },
+    });
+    t.match(client, {
+      name: 'GET',
+      kind: 3,
+      traceId: server.traceId,
+      parentSpanId: server.spanId,
+      status: undefined,
+      attributes: {
+        'http.request.method': 'GET',
+        'url.full': 'http://127.0.0.1:3000/orders/1',
+        'server.address': '127.0.0.1',
+        'server.port': 3000,
+        'selvedge.endpoint': '127.0.0.1:3000',
+        'selvedge.outcome': 'ok',
+        'selvedge.attempt': 1,
+        'http.response.status_code': 200,
+      },
+    });
+    t.notMatch(JSON.stringify(spans), 'token', 'query strings carry secrets');
+    const nanos = (span: Span) => [BigInt(span.startTimeUnixNano), BigInt(span.endTimeUnixNano)];
+    const [outer, inner] = [nanos(server), nanos(client)];
+    t.ok(outer[0] <= inner[0] && inner[0] <= inner[1] && inner[1] <= outer[1], 'one lies inside the other');
+    t.ok(Math.abs(Number(outer[0] / 1_000_000n) - Date.now()) < 60_000, 'and both lie in our time');
+    t.match(resources[0], {
+      'service.name': 'gateway/public',
+      'service.namespace': 'selvedge',
+      'service.version': '1.2.3',
+    });
+  },
+);
 
 t.test('the trace of the caller goes on, with its state and its baggage', async (t) => {
   const { chain, close, resources } = await traced(t, {}, { role: 'inbound', owner: 'orders' });

@@ -131,7 +131,16 @@ t.test('an address stands for its /v1/traces', async (t) => {
     'http://[::1]:4318/v1/traces/': 'http://[::1]:4318/v1/traces',
   };
   for (const [written, url] of Object.entries(urls)) t.equal(tracesUrl(written)?.href, url);
-  for (const bad of ['', 'localhost:4318', 'ftp://a', 'http://u:p@a', 'http://u@a', 'http://a?x', 'http://a#x', 'http://'])
+  for (const bad of [
+    '',
+    'localhost:4318',
+    'ftp://a',
+    'http://u:p@a',
+    'http://u@a',
+    'http://a?x',
+    'http://a#x',
+    'http://',
+  ])
     t.equal(tracesUrl(bad), null, bad);
 });
 

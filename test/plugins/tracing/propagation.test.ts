@@ -109,15 +109,33 @@ t.test('B3 is read in every form that tracers write', async (t) => {
     [{ b3: `${'0'.repeat(32)}-${SPAN}-1` }, null],
     [{ b3: `${TRACE}-${SPAN}-1-` }, null],
     [multi, { ...ids, sampled: null }],
-    [{ ...multi, 'x-b3-sampled': '1' }, { ...ids, sampled: true }],
-    [{ ...multi, 'x-b3-sampled': 'false' }, { ...ids, sampled: false }],
-    [{ ...multi, 'x-b3-sampled': '0', 'x-b3-flags': '1' }, { ...ids, sampled: true }],
-    [{ ...multi, 'x-b3-traceid': 'a3ce929d0e0e4736' }, { ...short, sampled: null }],
+    [
+      { ...multi, 'x-b3-sampled': '1' },
+      { ...ids, sampled: true },
+    ],
+    [
+      { ...multi, 'x-b3-sampled': 'false' },
+      { ...ids, sampled: false },
+    ],
+    [
+      { ...multi, 'x-b3-sampled': '0', 'x-b3-flags': '1' },
+      { ...ids, sampled: true },
+    ],
+    [
+      { ...multi, 'x-b3-traceid': 'a3ce929d0e0e4736' },
+      { ...short, sampled: null },
+    ],
     [{ 'x-b3-sampled': '0' }, { ...undecided, sampled: false }],
     [{ 'x-b3-traceid': TRACE }, null],
     [{ ...multi, 'x-b3-spanid': '0'.repeat(16) }, null],
-    [{ ...multi, b3: `${'1'.repeat(32)}-${SPAN}-0` }, { ...ids, traceId: '1'.repeat(32), sampled: false }],
-    [{ ...multi, b3: 'nonsense' }, { ...ids, sampled: null }],
+    [
+      { ...multi, b3: `${'1'.repeat(32)}-${SPAN}-0` },
+      { ...ids, traceId: '1'.repeat(32), sampled: false },
+    ],
+    [
+      { ...multi, b3: 'nonsense' },
+      { ...ids, sampled: null },
+    ],
     [{}, null],
   ];
   for (const [headers, parent] of cases) t.same(read(headers), parent, JSON.stringify(headers));
@@ -127,7 +145,13 @@ t.test('what B3 writes it reads, and nothing of another form stays to contradict
   fc.assert(
     fc.property(hex(32), hex(16), fc.boolean(), fc.boolean(), (traceId, spanId, sampled, single) => {
       const format = b3({ single, multi: !single });
-      const headers: Headers = { b3: '0', 'x-b3-traceid': 'x', 'x-b3-parentspanid': SPAN, 'x-b3-flags': '1', host: 'a' };
+      const headers: Headers = {
+        b3: '0',
+        'x-b3-traceid': 'x',
+        'x-b3-parentspanid': SPAN,
+        'x-b3-flags': '1',
+        host: 'a',
+      };
       format.write(headers, { traceId, spanId, sampled });
       const parent = format.read(headers);
       const names = single ? 'b3,host' : 'host,x-b3-sampled,x-b3-spanid,x-b3-traceid';
