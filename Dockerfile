@@ -31,6 +31,8 @@ COPY --from=dependencies /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY bin ./bin
 COPY package.json selvedge.schema.json LICENSE ./
+# For what a process keeps over a restart: a volume that is mounted here belongs to the user that needs it.
+RUN mkdir -p /var/lib/selvedge && chown node:node /var/lib/selvedge
 USER node
 EXPOSE 8080 8443
 # Readiness on the admin port, which listens on loopback only: the check runs inside.

@@ -1,5 +1,5 @@
 // What a plugin may import (`selvedge/plugin`): the request's own record, the two sides of a chain, shared state, typed options.
-import type { FastifyInstance, FastifyPluginAsync, FastifyPluginCallback } from 'fastify';
+import type { FastifyInstance, FastifyPluginAsync, FastifyPluginCallback, FastifyRequest } from 'fastify';
 import fastifyPlugin from 'fastify-plugin';
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
@@ -70,6 +70,8 @@ export interface RouteInfo {
 export interface Exchange {
   /** Request id; the request-id plugin may replace it before anything is sent. */
   id: string;
+  /** Trace that the request belongs to, 32 hexadecimal digits; set by the tracing plugin. */
+  traceId: string | null;
   readonly role: Role;
   /** Gateway name, or the service whose hop this is. */
   readonly owner: string;
@@ -121,6 +123,26 @@ export interface Policies {
   readonly outlierDetection?: OutlierPolicy | null;
 }
 
+/** What a try sends, as far as those who only watch are told. */
+export type Outgoing = Pick<DispatchOptions, 'method' | 'path'> & {
+  /** `http://host:port` that is dialled: of the hop where one stands in front. */
+  readonly origin: string;
+};
+
+/** One try that somebody watches. */
+export interface AttemptWatch {
+  /**
+   * Values of this try alone, lower-case name and value in turn. Each takes the place of the request's own; what the request does not
+   * carry (a route may have removed it) is not added.
+   */
+  readonly headers: readonly string[];
+  /** Once, when the try is over; `attempt` says what became of it. `pending`: it was given up before it had an answer. */
+  end(attempt: Attempt): void;
+}
+
+/** Called once a try, when the endpoint is chosen and nothing was sent. Null: not watched, which costs nothing more. */
+export type AttemptObserver = (request: FastifyRequest, attempt: Attempt, outgoing: Outgoing) => AttemptWatch | null;
+
 /** A request of a plugin's own. */
 export interface OwnRequest extends Pick<DispatchOptions, 'method' | 'path' | 'headers' | 'contentLength'> {
   readonly body: Buffer | null;
@@ -151,6 +173,11 @@ export interface Upstream {
    * Interceptors run in the order of registration, the first outermost. Call it while the plugin loads.
    */
   intercept(phase: 'perRequest' | 'perAttempt', interceptor: Interceptor): void;
+  /**
+   * Watches every try of this chain without standing in its way: unlike an interceptor it costs no header objects. What an observer
+   * throws is logged, and the request goes on unwatched. Call it while the plugin loads.
+   */
+  observe(observer: AttemptObserver): void;
   /** Sets policies for every request of this chain whose route has no key of its own for them. Call it while the plugin loads; a later call wins. */
   policy(policies: Policies): void;
   /**
@@ -165,6 +192,8 @@ export interface ChainInfo {
   readonly role: Role;
   /** Gateway name, or service whose hop this is. */
   readonly owner: string;
+  /** Of Selvedge. */
+  readonly version: string;
 }
 
 declare module 'fastify' {

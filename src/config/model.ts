@@ -16,6 +16,8 @@ export interface Config {
   readonly admin: Admin | null;
   readonly accessLog: AccessLog | null;
   readonly metrics: Metrics;
+  /** Null: none. */
+  readonly tracing: Tracing | null;
   readonly drain: Drain;
   readonly mesh: Mesh;
   readonly gateways: readonly Gateway[];
@@ -47,6 +49,18 @@ export interface Metrics {
   /** Seconds. */
   readonly buckets: readonly number[];
   readonly maxSeries: number;
+}
+
+export interface Tracing {
+  /** Base URL of the collector. */
+  readonly otlp: string;
+  /** Share of requests that are recorded, of those about which no trusted caller has decided, 0 to 1. */
+  readonly sample: number;
+  readonly propagate: readonly ('w3c' | 'b3' | 'b3multi')[];
+  /** For the collector, by lower-case name. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Whether gateways go by what their callers decided. */
+  readonly trustParent: boolean;
 }
 
 export interface Drain {

@@ -8,6 +8,7 @@ import { resolveGateway } from './resolve-gateway.ts';
 import { resolveMesh } from './resolve-mesh.ts';
 import { resolveRoute } from './resolve-route.ts';
 import { resolveService } from './resolve-service.ts';
+import { resolveTracing } from './resolve-tracing.ts';
 import { DEFAULT_BUCKETS } from './schema.ts';
 import { fraction, milliseconds } from './units.ts';
 
@@ -21,6 +22,7 @@ export function resolveConfig(config: Cursor<CompleteConfig>, cwd: string, clock
     admin: resolveAdmin(config.at('admin').filled()),
     accessLog: resolveAccessLog(telemetry.at('accessLog').filled()),
     metrics: resolveMetrics(telemetry.at('metrics').filled()),
+    tracing: resolveTracing(telemetry.at('tracing').given()),
     drain: {
       graceMs: milliseconds(drain.at('grace').filled()),
       timeoutMs: milliseconds(drain.at('timeout').filled()),

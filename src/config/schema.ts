@@ -1,6 +1,6 @@
 // The one source of what a config may say: types, validation, defaults, editor completion and the reference all come from here.
 import * as Type from 'typebox/type';
-import { choice, duration, integer, list, named, object, port, share, text } from '../schema-parts.ts';
+import { choice, duration, flag, integer, list, named, object, port, share, text } from '../schema-parts.ts';
 import { gateways } from './schema-gateway.ts';
 import { mesh } from './schema-mesh.ts';
 import { routes } from './schema-route.ts';
@@ -94,16 +94,63 @@ const metrics = object(
   { default: {}, example: { maxSeries: 5000 } },
 );
 
+const tracing = Type.Union(
+  [
+    Type.Literal(false, { description: 'No tracing: trace headers pass like any other.' }),
+    object(
+      {
+        otlp: text(
+          'Base URL of an OTLP/HTTP collector; spans go to its `/v1/traces` as JSON. `https:` is verified by the authorities of the system.',
+          { example: 'http://127.0.0.1:4318', minLength: 1 },
+        ),
+        sample: Type.Optional(
+          share('Share of the requests that are recorded, of those about which no trusted caller has decided.', {
+            default: '5%',
+          }),
+        ),
+        propagate: Type.Optional(
+          list(
+            choice(['w3c', 'b3', 'b3multi'], 'A convention of headers.'),
+            'Headers that carry the context, asked in this order and all of them written: `w3c` (`traceparent`), `b3` (one header), `b3multi` (`x-b3-*`).',
+            { default: ['w3c'], example: ['w3c', 'b3'], minItems: 1 },
+          ),
+        ),
+        headers: Type.Optional(
+          named(Type.String(), 'Headers for the collector. Their values are never shown.', {
+            default: {},
+            example: { 'x-tenant': 'acme' },
+          }),
+        ),
+        trustParent: Type.Optional(
+          flag(
+            "Whether gateways go by their callers' decision to sample, as hops always do. Without it strangers do not decide how much is recorded; their traces go on in either case.",
+            { default: false },
+          ),
+        ),
+      },
+      'How requests are traced.',
+    ),
+  ],
+  {
+    description: 'Distributed tracing: one trace for a request through edge, hops and applications.',
+    examples: [{ otlp: 'http://127.0.0.1:4318' }],
+  },
+);
+
 export const ConfigSchema = Type.Object(
   {
     version: Type.Literal(1, { description: 'Version of this format.', examples: [1] }),
     mesh: Type.Optional(mesh),
     admin: Type.Optional(admin),
     telemetry: Type.Optional(
-      object({ accessLog: Type.Optional(accessLog), metrics: Type.Optional(metrics) }, 'What is recorded.', {
-        default: {},
-        example: { accessLog: { sample: '10%' } },
-      }),
+      object(
+        { accessLog: Type.Optional(accessLog), metrics: Type.Optional(metrics), tracing: Type.Optional(tracing) },
+        'What is recorded.',
+        {
+          default: {},
+          example: { accessLog: { sample: '10%' } },
+        },
+      ),
     ),
     drain: Type.Optional(
       object(

@@ -19,7 +19,6 @@ const keys = (prefix: string, names: string): Unsupported[] =>
 
 const UNSUPPORTED: readonly Unsupported[] = [
   ...keys('', 'redis etcd authorization egress'),
-  ...keys('telemetry', 'tracing'),
   ...keys('telemetry.metrics', 'exemplars'),
   {
     path: 'workers',

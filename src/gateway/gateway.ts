@@ -22,16 +22,15 @@ export function gatewayListeners(config: Config, name: string): readonly Listene
   }));
 }
 
-/** Before the gateway's own list. Load shedding and tracing join here when they exist. */
+/** Before the gateway's own list. Load shedding joins here when it exists. */
 export function defaultEdgePlugins(
-  { accessLog, metrics, gateways }: Config,
+  { accessLog, metrics, tracing, gateways }: Config,
   owner: string,
 ): readonly Pick<PluginUse, 'name' | 'options'>[] {
-  const chain: Pick<PluginUse, 'name' | 'options'>[] = [
-    { name: 'request-id', options: { trust: false } },
-    ...(asksForCertificates(gateways, owner) ? [{ name: 'mtls', options: {} }] : []),
-    { name: 'metrics', options: { ...metrics } },
-  ];
+  const chain: Pick<PluginUse, 'name' | 'options'>[] = [{ name: 'request-id', options: { trust: false } }];
+  if (tracing !== null) chain.push({ name: 'tracing', options: { ...tracing } });
+  if (asksForCertificates(gateways, owner)) chain.push({ name: 'mtls', options: {} });
+  chain.push({ name: 'metrics', options: { ...metrics } });
   if (accessLog !== null) chain.push({ name: 'access-log', options: { ...accessLog } });
   return chain;
 }

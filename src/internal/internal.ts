@@ -86,15 +86,15 @@ export function hopListeners(config: Config, service: string): readonly Listener
 
 /** Who the peer is comes right behind the request's id, so that whatever follows can go by it. */
 export function defaultHopPlugins(
-  { accessLog, metrics, services }: Config,
+  { accessLog, metrics, tracing, services }: Config,
   side: 'inbound' | 'outbound',
   owner: string,
 ): readonly Pick<PluginUse, 'name' | 'options'>[] {
-  const chain: Pick<PluginUse, 'name' | 'options'>[] = [
-    { name: 'request-id', options: { trust: true } },
-    ...(side === 'inbound' ? [mtlsUse(services, owner)] : []),
-    { name: 'metrics', options: { ...metrics } },
-  ];
+  const chain: Pick<PluginUse, 'name' | 'options'>[] = [{ name: 'request-id', options: { trust: true } }];
+  // Callers are the mesh and its applications: what the edge decided holds.
+  if (tracing !== null) chain.push({ name: 'tracing', options: { ...tracing, trustParent: true } });
+  if (side === 'inbound') chain.push(mtlsUse(services, owner));
+  chain.push({ name: 'metrics', options: { ...metrics } });
   if (accessLog !== null) chain.push({ name: 'access-log', options: { ...accessLog } });
   return chain;
 }

@@ -15,4 +15,5 @@ export const builtins: Builtins = new Map<string, Builtin>([
   ['request-id', () => import('./request-id.ts')],
   ['response-headers', () => import('./response-headers.ts')],
   ['retry', () => import('./retry.ts')],
+  ['tracing', () => import('./tracing.ts')],
 ]);

@@ -6,7 +6,7 @@ import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import type { Dispatch, DispatchHandler, Interceptor } from '../dispatch.ts';
 import { SelvedgeError } from '../errors.ts';
-import type { ChainInfo, Exchange, OwnRequest, Policies, Shared } from '../plugin.ts';
+import type { AttemptObserver, ChainInfo, Exchange, OwnRequest, Policies, Shared } from '../plugin.ts';
 import type { Caller } from '../upstream/caller.ts';
 import { buildStack } from '../upstream/stack.ts';
 import { attributeHooks, exchangeOf } from './attribution.ts';
@@ -14,6 +14,7 @@ import { ChainLog } from './chain-log.ts';
 import { EXCHANGE, type RequestExchange } from './exchange.ts';
 import { forward } from './forward.ts';
 import type { LoadedPlugin } from './load-plugin.ts';
+import { joinObservers } from './observers.ts';
 import { type ServiceDirectory, sendOwn } from './own-request.ts';
 import { asSelvedgeError, sendProblem } from './problem.ts';
 import type { TargetChain } from './target.ts';
@@ -40,18 +41,20 @@ export class Chain implements TargetChain {
   readonly app: FastifyInstance;
   readonly dispatch: Dispatch;
   readonly intercepts: boolean;
+  readonly observe: AttemptObserver | null;
   readonly policies: Policies;
   #inFlight = 0;
   #retired = false;
   readonly #onClose: () => void;
 
-  constructor(spec: ChainSpec, app: FastifyInstance, interceptors: Interceptors, onClose: () => void) {
+  constructor(spec: ChainSpec, app: FastifyInstance, interceptors: Interceptors, logger: Logger, onClose: () => void) {
     this.key = spec.key;
     this.names = spec.plugins.map((plugin) => plugin.name);
     this.app = app;
     this.dispatch = buildStack(interceptors);
     this.policies = interceptors.policies;
     this.intercepts = interceptors.perRequest.length + interceptors.perAttempt.length > 0;
+    this.observe = joinObservers(interceptors.observers, logger);
     this.#onClose = onClose;
   }
 
@@ -88,6 +91,7 @@ export class Chain implements TargetChain {
 interface Interceptors {
   readonly perRequest: Interceptor[];
   readonly perAttempt: Interceptor[];
+  readonly observers: AttemptObserver[];
   policies: Policies;
 }
 
@@ -105,10 +109,13 @@ export async function buildChain(spec: ChainSpec, deps: ChainDeps, onClose: () =
   for (const method of METHODS) {
     if (method !== 'CONNECT') app.addHttpMethod(method, { hasBody: false, overrideExisting: true });
   }
-  const interceptors: Interceptors = { perRequest: [], perAttempt: [], policies: {} };
+  const interceptors: Interceptors = { perRequest: [], perAttempt: [], observers: [], policies: {} };
   app.decorate('upstream', {
     intercept(phase: 'perRequest' | 'perAttempt', interceptor: Interceptor): void {
       interceptors[phase].push(interceptor);
+    },
+    observe(observer: AttemptObserver): void {
+      interceptors.observers.push(observer);
     },
     policy(policies: Policies): void {
       interceptors.policies = { ...interceptors.policies, ...policies };
@@ -155,7 +162,7 @@ export async function buildChain(spec: ChainSpec, deps: ChainDeps, onClose: () =
     const message = error instanceof Error ? error.message : String(error);
     throw new SelvedgeError('SLV_PLUGIN_FAILED', `plugin "${name}" failed to load: ${message}`, { cause: error });
   }
-  return new Chain(spec, app, interceptors, onClose);
+  return new Chain(spec, app, interceptors, deps.logger, onClose);
 }
 
 /** The dispatcher that reply-from would use if anything called `reply.from`: requests leave by our own stack alone. */

@@ -23,6 +23,7 @@ export class RequestExchange implements Exchange, Member<RequestExchange> {
   previous: RequestExchange | null = null;
   next: RequestExchange | null = null;
   id: string;
+  traceId: string | null = null;
   readonly role: Role;
   readonly owner: string;
   readonly listener: string;

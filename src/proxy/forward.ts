@@ -4,6 +4,7 @@ import type { HeaderChanges, Timeouts } from '../config/model.ts';
 import type { DispatchController, DispatchHandler, DispatchOptions, ResponseHeaders } from '../dispatch.ts';
 import { SelvedgeError } from '../errors.ts';
 import { applyToReply, applyToRequest } from '../http/header-changes.ts';
+import type { Attempt, AttemptWatch, Outgoing } from '../plugin.ts';
 import type { HedgePolicy } from '../policies/hedge.ts';
 import type { OutlierPolicy } from '../policies/outlier-detection.ts';
 import type { RetryPolicy } from '../policies/retry.ts';
@@ -135,6 +136,11 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
   onEndpoint(endpoint: Endpoint): void {
     this.exchange.endpoint = endpoint.address;
     this.#endpoint = endpoint;
+  }
+
+  observe(attempt: Attempt, outgoing: Outgoing): AttemptWatch | null {
+    const { observe } = this.target.chain;
+    return observe === null ? null : observe(this.reply.request, attempt, outgoing);
   }
 
   start(request: FastifyRequest): void {

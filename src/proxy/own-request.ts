@@ -49,6 +49,7 @@ export function sendOwn(
     internal: from.role !== 'gateway',
     caller: from.caller,
     onEndpoint() {},
+    observe: () => null,
   };
   const options = {
     method,

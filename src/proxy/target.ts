@@ -1,7 +1,7 @@
 // What a matched route leads to, compiled once a reload: its chain, its backends, how the request is changed on the way.
 import type { Backend, HeaderChanges, RouteConfig } from '../config/model.ts';
 import type { Dispatch } from '../dispatch.ts';
-import type { Policies } from '../plugin.ts';
+import type { AttemptObserver, Policies } from '../plugin.ts';
 import type { Caller } from '../upstream/caller.ts';
 import type { Service } from '../upstream/service.ts';
 import type { RoutePolicies } from './policies.ts';
@@ -15,6 +15,8 @@ export interface TargetChain {
   readonly dispatch: Dispatch;
   /** False: nobody on the upstream side looks at response header objects. */
   readonly intercepts: boolean;
+  /** Who watches tries; null: nobody. Never throws. */
+  readonly observe: AttemptObserver | null;
   /** What the chain's plugins say where a route has no key of its own. */
   readonly policies: Policies;
   /** A request that entered is over. */

@@ -20,6 +20,8 @@ import { upstreamMetrics } from './upstream-metrics.ts';
 
 /** How long connections without a request in flight may stay once everything else has ended. */
 const LAST_WORDS_MS = 500;
+/** How long plugins get to put away what they share: what is queued for a store or a collector. */
+const DISPOSAL_MS = 6_000;
 
 export interface InstallationOptions {
   readonly roles: Roles;
@@ -105,6 +107,7 @@ export class Installation {
     await until(() => this.dataPlane.whenIdle(), LAST_WORDS_MS);
     this.rollouts.adopt(new Map());
     await this.dataPlane.close();
+    await until(() => this.#compileDeps.shared.whenEmpty(), DISPOSAL_MS);
     await this.admin.close();
     this.identity.close();
   }

@@ -14,6 +14,8 @@ export class SharedStore {
   readonly #entries = new Map<string, Entry>();
   readonly #keys = new Map<object, Set<string>>();
   readonly #onDisposeError: (error: unknown, key: string) => void;
+  #disposing = 0;
+  #waiting: (() => void)[] = [];
 
   /** `onDisposeError` hears of a `dispose` that threw or rejected; the others still run. */
   constructor(onDisposeError: (error: unknown, key: string) => void = () => {}) {
@@ -50,6 +52,20 @@ export class SharedStore {
       this.#entries.delete(key);
       this.#dispose(key, entry);
     }
+    this.#tellWhenEmpty();
+  }
+
+  /** Resolves when nobody holds anything and every `dispose` has ended. */
+  whenEmpty(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve);
+      this.#tellWhenEmpty();
+    });
+  }
+
+  #tellWhenEmpty(): void {
+    if (this.#entries.size > 0 || this.#disposing > 0) return;
+    for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
   /** Keys in use. */
@@ -61,7 +77,14 @@ export class SharedStore {
     try {
       // A plugin may well pass an async function: its rejection must not become the process's.
       const result: unknown = entry.dispose?.(entry.value);
-      if (result instanceof Promise) result.catch((error) => this.#onDisposeError(error, key));
+      if (!(result instanceof Promise)) return;
+      this.#disposing++;
+      result
+        .catch((error) => this.#onDisposeError(error, key))
+        .finally(() => {
+          this.#disposing--;
+          this.#tellWhenEmpty();
+        });
     } catch (error) {
       this.#onDisposeError(error, key);
     }

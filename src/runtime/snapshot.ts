@@ -27,6 +27,7 @@ import type { ListenerSpec } from './listener-spec.ts';
 import { callerId } from './mesh-identity.ts';
 import type { RolloutStore } from './rollouts.ts';
 import type { SharedStore } from './shared.ts';
+import { version } from './version.ts';
 
 /** Which part of the config this process is. */
 export interface Roles {
@@ -289,6 +290,8 @@ function withLocal(
   return local === undefined ? services : new Map(services).set(owner, local);
 }
 
+const VERSION = version();
+
 /** The chains of one compile: carried over where the list is the same, built where it is new. */
 class ChainSet {
   readonly used = new Map<string, Chain>();
@@ -315,7 +318,7 @@ class ChainSet {
     if (chain === undefined) {
       const owner = {};
       const { logger, registry, shared, services } = this.#deps;
-      const info = { role: spec.role, owner: spec.owner };
+      const info = { role: spec.role, owner: spec.owner, version: VERSION };
       chain = await buildChain(
         { key, info, plugins },
         { logger, registry, services, caller, shared: (name, make, dispose) => shared.use(owner, name, make, dispose) },

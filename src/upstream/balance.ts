@@ -10,7 +10,7 @@ import type {
 } from '../dispatch.ts';
 import { CODES, type Code, reasonOf, SelvedgeError } from '../errors.ts';
 import { formatGrpcTimeout } from '../http/grpc-timeout.ts';
-import type { Attempt } from '../plugin.ts';
+import type { Attempt, AttemptWatch, Outgoing } from '../plugin.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
 import type { Call } from './call.ts';
 import type { Endpoint } from './endpoint.ts';
@@ -65,15 +65,14 @@ function send(
   const attempt: Attempt = { endpoint: endpoint.address, outcome: 'pending', status: 0, durationMs: 0 };
   call.attempts.push(attempt);
   call.onEndpoint(endpoint);
+  options.origin = endpoint.origin;
+  const watch = call.observe(attempt, options as Outgoing);
   endpoint.acquire();
-  const tried = new Try(handler, endpoint, attempt, call.service.wheel);
+  const tried = new Try(handler, endpoint, attempt, watch, call.service.wheel);
   try {
-    if (call.internal || endpoint.hop !== null || call.grpcTimeout)
-      dispatch(withTravellingHeaders(options, call, endpoint), tried);
-    else {
-      options.origin = endpoint.origin;
-      dispatch(options, tried);
-    }
+    if (call.internal || endpoint.hop !== null || call.grpcTimeout || watch !== null)
+      dispatch(withTravellingHeaders(options, call, endpoint, watch?.headers ?? NONE), tried);
+    else dispatch(options, tried);
   } catch (error) {
     tried.onResponseError(null, error instanceof Error ? error : new Error(String(error)));
   }
@@ -96,8 +95,15 @@ const MESH_HEADERS: ReadonlySet<string> = new Set([
   'x-selvedge-attempt',
 ]);
 
+const NONE: readonly string[] = [];
+
 /** A copy for this try: the next one says something else. */
-function withTravellingHeaders(options: DispatchOptions, call: Call, endpoint: Endpoint): DispatchOptions {
+function withTravellingHeaders(
+  options: DispatchOptions,
+  call: Call,
+  endpoint: Endpoint,
+  instead: readonly string[],
+): DispatchOptions {
   const { headers: given } = options;
   const headers: string[] = [];
   const mesh = call.internal || endpoint.hop !== null;
@@ -106,28 +112,41 @@ function withTravellingHeaders(options: DispatchOptions, call: Call, endpoint: E
     const name = given[index].toLowerCase();
     if (mesh && MESH_HEADERS.has(name)) continue;
     const shrinks = name === 'grpc-timeout' && remainingMs !== Number.POSITIVE_INFINITY;
-    headers.push(given[index], shrinks ? formatGrpcTimeout(remainingMs) : given[index + 1]);
+    headers.push(given[index], shrinks ? formatGrpcTimeout(remainingMs) : (lineOf(instead, name) ?? given[index + 1]));
   }
   if (endpoint.hop !== null) {
     if (call.service.sharesHop(endpoint)) headers.push('x-selvedge-endpoint', endpoint.address);
     headers.push('x-selvedge-attempt', String(call.tried.length));
   }
   if (mesh && remainingMs !== Number.POSITIVE_INFINITY) headers.push('x-selvedge-timeout-ms', String(remainingMs));
-  return { ...options, origin: endpoint.origin, headers };
+  return { ...options, headers };
+}
+
+function lineOf(lines: readonly string[], name: string): string | undefined {
+  for (let index = 0; index < lines.length; index += 2) if (lines[index] === name) return lines[index + 1];
+  return undefined;
 }
 
 /** Keeps the endpoint's count right: released exactly once, however the try ends. */
 class Try extends PassThrough {
   readonly #attempt: Attempt;
+  readonly #watch: AttemptWatch | null;
   readonly #wheel: TimerWheel;
   readonly #startedAt: number;
   /** Null once it is released. */
   #endpoint: Endpoint | null;
 
-  constructor(handler: DispatchHandler, endpoint: Endpoint, attempt: Attempt, wheel: TimerWheel) {
+  constructor(
+    handler: DispatchHandler,
+    endpoint: Endpoint,
+    attempt: Attempt,
+    watch: AttemptWatch | null,
+    wheel: TimerWheel,
+  ) {
     super(handler);
     this.#endpoint = endpoint;
     this.#attempt = attempt;
+    this.#watch = watch;
     this.#wheel = wheel;
     this.#startedAt = wheel.now();
   }
@@ -141,7 +160,9 @@ class Try extends PassThrough {
   ): void {
     this.#answered(statusCode);
     // The connection is in use until it closes: one closure an upgrade.
-    socket.once('close', () => this.#release());
+    socket.once('close', () => {
+      if (this.#release()) this.#watch?.end(this.#attempt);
+    });
     super.onRequestUpgrade(controller, statusCode, headers, socket, head);
   }
 
@@ -156,7 +177,9 @@ class Try extends PassThrough {
   }
 
   override onResponseEnd(controller: DispatchController, trailers: ResponseHeaders): void {
-    if (this.#release()) super.onResponseEnd(controller, trailers);
+    if (!this.#release()) return;
+    this.#watch?.end(this.#attempt);
+    super.onResponseEnd(controller, trailers);
   }
 
   override onResponseError(controller: DispatchController | null, error: Error): void {
@@ -164,6 +187,7 @@ class Try extends PassThrough {
     if (this.#attempt.status === 0) this.#attempt.durationMs = this.#elapsedMs();
     // A status that is not good enough says more than that its body was not read.
     if (error !== ABANDONED) this.#attempt.outcome = outcomeOf(error);
+    this.#watch?.end(this.#attempt);
     super.onResponseError(controller, error);
   }
 

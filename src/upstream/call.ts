@@ -1,6 +1,6 @@
 // The policy record of one request: what the forwarder hands to the upstream stack in `DispatchOptions.call`.
 import type { Timeouts } from '../config/model.ts';
-import type { Attempt } from '../plugin.ts';
+import type { Attempt, AttemptWatch, Outgoing } from '../plugin.ts';
 import type { HedgePolicy } from '../policies/hedge.ts';
 import type { OutlierPolicy } from '../policies/outlier-detection.ts';
 import type { RetryPolicy } from '../policies/retry.ts';
@@ -45,4 +45,6 @@ export interface Call {
   readonly internal: boolean;
   /** Told when an endpoint is chosen, once a try. */
   onEndpoint(endpoint: Endpoint): void;
+  /** Whoever watches the tries of this request; null: nobody. Never throws. */
+  observe(attempt: Attempt, outgoing: Outgoing): AttemptWatch | null;
 }

@@ -1,4 +1,5 @@
 // The policy record of a hedge's second try: that of its request, with an endpoint of its own and no retries.
+import type { Attempt, AttemptWatch, Outgoing } from '../plugin.ts';
 import { NO_RETRY } from '../policies/retry.ts';
 import type { Call } from './call.ts';
 import type { Endpoint } from './endpoint.ts';
@@ -55,6 +56,10 @@ export class SecondCall implements Call {
   onEndpoint(endpoint: Endpoint): void {
     this.#endpoint = endpoint;
     this.#first.tried.unshift(endpoint);
+  }
+
+  observe(attempt: Attempt, outgoing: Outgoing): AttemptWatch | null {
+    return this.#first.observe(attempt, outgoing);
   }
 
   /** Its answer is that of the request. */

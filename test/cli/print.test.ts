@@ -43,6 +43,22 @@ t.test('every value is followed by where it came from, secrets are not shown', a
   t.notMatch(stdout, 'hush');
 });
 
+t.test('what the collector is to know is shown to nobody, however it was written', async (t) => {
+  const tracing =
+    'telemetry: { tracing: { otlp: "http://a", headers: { authorization: Bearer hush, x-tenant: "hu${API_KEY}" } } }\n';
+  const own = CONFIG.replace(
+    'to: web }',
+    'to: web, plugins: [tracing: { otlp: "http://a", headers: { Authorization: hush } }] }',
+  );
+  const dir = t.testdir({ 'selvedge.yaml': `${own}${tracing}` });
+  for (const args of [[], ['--json']]) {
+    const { code, stdout } = await runCommand(print, args, dir, env);
+    t.equal(code, 0);
+    t.notMatch(stdout, 'hush');
+    t.match(stdout, 'x-tenant');
+  }
+});
+
 t.test('what is printed is a config that means the same', async (t) => {
   const dir = t.testdir({ 'selvedge.yaml': CONFIG });
   const { stdout } = await runCommand(print, [], dir, { ...env, API_KEY: '[redacted]' });
@@ -67,7 +83,9 @@ t.test('every key of the format can be printed and read again', async (t) => {
   t.notMatch(stdout, variables.SESSION_SECRET);
   writeFileSync(
     join(dir, 'again.yaml'),
-    stdout.replace(/secret: "\[redacted\]"/, `secret: ${variables.SESSION_SECRET}`),
+    stdout
+      .replace(/secret: "\[redacted\]"/, `secret: ${variables.SESSION_SECRET}`)
+      .replace(/X-Tenant: "\[redacted\]"/, 'X-Tenant: acme'),
   );
   const meaning = async (path: string) => {
     const { config, problems } = await loadConfig(path, { cwd: dir, env: variables });

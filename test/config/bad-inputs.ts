@@ -332,15 +332,9 @@ export const BAD_INPUTS: readonly BadInput[] = [
     '~:10:10 services.orders.tls: "cert" and "key" belong together; one of them is missing',
   ),
   service(
-    'a hop without mtls',
-    'internal: { inbound: { port: 15001 }, app: "127.0.0.1:3000" }',
-    '~:10:15 mesh.mtls: a config with hops must say "mtls: off": this version does not encrypt what goes between hops',
-  ),
-  service(
     'a hop with nothing behind it',
     'internal: { inbound: { port: 15001 } }',
     '~:10:15 services.orders.internal: nothing stands behind this hop: name it by "app", or by "hop" of an endpoint',
-    '~:10:15 mesh.mtls: a config with hops must say "mtls: off": this version does not encrypt what goes between hops',
   ),
   // Routes
   bare(
@@ -849,13 +843,30 @@ export const BAD_INPUTS: readonly BadInput[] = [
     '~:16:13 warning: routes[0].mirror: has no effect on a route without "to"',
     '~:17:12 warning: routes[0].fault: has no effect on a route without "to"',
   ),
+  // The mesh
+  top(
+    'a mesh of bad names and places',
+    'mesh:\n  trustDomain: Shop.Internal\n  mtls: maybe',
+    '~:14:16 mesh.trustDomain: must be a trust domain: lower-case letters, digits, ".", "-" and "_", not "Shop.Internal"',
+    '~:15:9 mesh.mtls: must be strict, permissive or off, not "maybe"',
+  ),
+  top(
+    'an identity from two places',
+    'mesh:\n  identity:\n    builtin: {}\n    spiffe: { socket: "unix:///run/agent.sock" }',
+    '~:15:5 mesh.identity: needs exactly one of "builtin", "files", "ca" and "spiffe"',
+  ),
+  top(
+    'identities that cannot be reached',
+    'mesh:\n  trustDomainAliases: { mesh.internal: nowhere.crt }\n  identity: { spiffe: { socket: "tcp://agent:80" } }',
+    '~:14:40 mesh.trustDomainAliases.mesh.internal: is this mesh itself; its roots come from "identity"',
+    '~:14:40 mesh.trustDomainAliases.mesh.internal: "nowhere.crt" cannot be read: no such file',
+    '~:15:33 mesh.identity.spiffe.socket: "tcp://agent:80" is not a unix socket, such as unix:///run/spire/agent.sock',
+  ),
   // Not supported
   top(
     'parts of the format that are not there yet',
     'redis: { url: "redis://x" }\nmesh: { mtls: strict, trustDomain: x }\nworkers: auto',
     '~:13:1 redis: not supported by this version',
-    '~:14:15 mesh.mtls: "strict" is not supported by this version',
-    '~:14:23 mesh.trustDomain: not supported by this version',
     '~:15:10 workers: "auto" is not supported by this version',
   ),
   service(
@@ -873,11 +884,23 @@ export const BAD_INPUTS: readonly BadInput[] = [
   ),
   top(
     'listeners that are not there yet',
-    'authorization: []\negress: {}\ntelemetry: { tracing: {} }',
+    'authorization: []\negress: {}\ntelemetry: { metrics: { exemplars: true } }',
     '~:13:1 authorization: not supported by this version',
     '~:14:1 egress: not supported by this version',
-    '~:15:14 telemetry.tracing: not supported by this version',
+    '~:15:25 telemetry.metrics.exemplars: not supported by this version',
   ),
+  top(
+    'a collector that cannot be one',
+    'telemetry:\n  tracing: { otlp: "http://user:word@x", sample: 101%, propagate: [w3b], headers: { "a b": c, Host: x, X-A: "\\u2028", x-a: b } }',
+    '~:14:20 telemetry.tracing.otlp: must be an http or https URL without user, query and fragment, such as http://127.0.0.1:4318; "headers" has room for credentials',
+    '~:14:50 telemetry.tracing.sample: "101%" is not a share from 0% to 100% (20%)',
+    '~:14:68 telemetry.tracing.propagate[0]: must be w3c, b3 or b3multi, not "w3b" (did you mean "w3c"?)',
+    '~:14:92 telemetry.tracing.headers.a b: "a b" is not the name of a header',
+    '~:14:101 telemetry.tracing.headers.Host: "Host" is set by the exporter itself',
+    '~:14:109 telemetry.tracing.headers.X-A: the value of "X-A" has characters that no header may have',
+    '~:14:124 telemetry.tracing.headers.x-a: "x-a" is given twice',
+  ),
+  top('tracing to nowhere', 'telemetry: { tracing: { sample: 5% } }', '~:13:23 telemetry.tracing: "otlp" is missing'),
   gateway(
     'limits that are not there yet',
     'limits: { http2: { streams: 1 } }\nerrorPages: {}',

@@ -136,15 +136,25 @@ t.test('a gateway listens where its listeners say, with their limits and its tru
 t.test('the edge chain begins with request-id, metrics and, where it is on, the access log', async (t) => {
   const metrics = { buckets: [0.1, 1], maxSeries: 100 };
   const accessLog = { sample: 0.5, always: { errors: true, slowMs: 100 }, redact: ['cookie'], fields: {}, headers: [] };
-  t.same(defaultEdgePlugins({ metrics, accessLog, gateways: [] } as unknown as Config, 'public'), [
+  t.same(defaultEdgePlugins({ metrics, accessLog, tracing: null, gateways: [] } as unknown as Config, 'public'), [
     { name: 'request-id', options: { trust: false } },
     { name: 'metrics', options: metrics },
     { name: 'access-log', options: accessLog },
   ]);
   t.same(
-    defaultEdgePlugins({ metrics, accessLog: null, gateways: [] } as unknown as Config, 'public').map(
+    defaultEdgePlugins({ metrics, accessLog: null, tracing: null, gateways: [] } as unknown as Config, 'public').map(
       ({ name }) => name,
     ),
     ['request-id', 'metrics'],
   );
+});
+
+t.test('where traces are exported, every request is traced right after it has its id', async (t) => {
+  const tracing = { otlp: 'http://127.0.0.1:4318', sample: 0.05, propagate: ['w3c'], headers: {}, trustParent: false };
+  const chain = defaultEdgePlugins({ metrics: {}, accessLog: null, tracing, gateways: [] } as unknown as Config, 'public');
+  t.same(
+    chain.map(({ name }) => name),
+    ['request-id', 'tracing', 'metrics'],
+  );
+  t.same(chain[1].options, tracing);
 });

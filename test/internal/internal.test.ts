@@ -84,15 +84,31 @@ t.test('a hop finds the client that the edge found, not one that a stranger wrot
 t.test('the chain of a hop takes the id of its caller over', async (t) => {
   const metrics = { buckets: [], maxSeries: 100 };
   for (const side of ['inbound', 'outbound'] as const) {
-    t.same(defaultHopPlugins({ metrics, accessLog: null, services: [] } as unknown as Config, side, 'orders'), [
-      { name: 'request-id', options: { trust: true } },
-      ...(side === 'inbound' ? [{ name: 'mtls', options: {} }] : []),
-      { name: 'metrics', options: metrics },
-    ]);
+    t.same(
+      defaultHopPlugins({ metrics, accessLog: null, tracing: null, services: [] } as unknown as Config, side, 'orders'),
+      [
+        { name: 'request-id', options: { trust: true } },
+        ...(side === 'inbound' ? [{ name: 'mtls', options: {} }] : []),
+        { name: 'metrics', options: metrics },
+      ],
+    );
   }
   const accessLog = { sample: 1, always: { errors: true, slowMs: null }, redact: [], fields: {}, headers: [] };
-  t.match(defaultHopPlugins({ metrics, accessLog, services: [] } as unknown as Config, 'inbound', 'orders').at(-1), {
-    name: 'access-log',
-    options: accessLog,
-  });
+  t.match(
+    defaultHopPlugins({ metrics, accessLog, tracing: null, services: [] } as unknown as Config, 'inbound', 'orders').at(
+      -1,
+    ),
+    {
+      name: 'access-log',
+      options: accessLog,
+    },
+  );
+});
+
+t.test('a hop goes by what the edge decided about a trace, whatever the gateways do', async (t) => {
+  const tracing = { otlp: 'http://127.0.0.1:4318', sample: 0.05, propagate: ['w3c'], headers: {}, trustParent: false };
+  for (const side of ['inbound', 'outbound'] as const) {
+    const chain = defaultHopPlugins({ metrics: {}, accessLog: null, tracing, services: [] } as unknown as Config, side, 'orders');
+    t.match(chain[1], { name: 'tracing', options: { ...tracing, trustParent: true } });
+  }
 });

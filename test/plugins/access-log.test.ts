@@ -252,3 +252,9 @@ t.test('lost lines are a metric', async (t) => {
   await chain.close();
   t.match(await registry.metrics(), /^selvedge_access_log_dropped_total 1$/m);
 });
+
+t.test('a line names the trace of its request, where there is one', async (t) => {
+  const traceId = '4bf92f3577b34da6a3ce929d0e0e4736';
+  t.match(await logged({ chain: { exchange: { traceId } } }), [{ traceId }]);
+  t.notOk('traceId' in (await logged())[0]);
+});

@@ -94,3 +94,34 @@ t.test('a dispose that fails is reported and stops no other', async (t) => {
   t.ok(disposed);
   t.same(failures, ['throws: sync', 'rejects: async']);
 });
+
+t.test('it is empty once nobody holds anything and what was shared is put away', async (t) => {
+  const store = new SharedStore();
+  const owner = {};
+  let put: () => void = () => {};
+  store.use(
+    owner,
+    'a',
+    () => 1,
+    () => new Promise<void>((resolve) => (put = resolve)) as never,
+  );
+  let empty = false;
+  const waiting = store.whenEmpty().then(() => {
+    empty = true;
+  });
+  store.release(owner);
+  await new Promise((resolve) => setImmediate(resolve));
+  t.equal(empty, false, 'it is still being put away');
+  put();
+  await waiting;
+  await store.whenEmpty();
+  const failing = new SharedStore();
+  failing.use(
+    owner,
+    'a',
+    () => 1,
+    () => Promise.reject(new Error('no')) as never,
+  );
+  failing.release(owner);
+  await failing.whenEmpty();
+});

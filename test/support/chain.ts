@@ -10,9 +10,20 @@ import { Registry } from 'prom-client';
 import { formatProblem } from '../../src/config/problem.ts';
 import type { Dispatch, DispatchHandler, DispatchOptions, Interceptor } from '../../src/dispatch.ts';
 import { SelvedgeError } from '../../src/errors.ts';
-import type { Attempt, Exchange, OwnRequest, Peer, Policies, Role, RouteInfo, Shared } from '../../src/plugin.ts';
+import type {
+  Attempt,
+  AttemptObserver,
+  Exchange,
+  OwnRequest,
+  Peer,
+  Policies,
+  Role,
+  RouteInfo,
+  Shared,
+} from '../../src/plugin.ts';
 import { builtins } from '../../src/plugins/index.ts';
 import { loadPlugins } from '../../src/proxy/load-plugin.ts';
+import { joinObservers } from '../../src/proxy/observers.ts';
 import { copyResponseHeaders } from '../../src/proxy/response-headers.ts';
 import { SharedStore } from '../../src/runtime/shared.ts';
 
@@ -40,6 +51,7 @@ export interface ChainOptions {
 
 export class TestExchange implements Exchange {
   id = 'id-1';
+  traceId: string | null = null;
   role: Role = 'gateway';
   owner = 'public';
   listener = 'http';
@@ -116,12 +128,16 @@ export async function testChain(
   const sent: DispatchOptions[] = [];
   const exchanges: TestExchange[] = [];
   const phases: Record<'perRequest' | 'perAttempt', Interceptor[]> = { perRequest: [], perAttempt: [] };
+  const observers: AttemptObserver[] = [];
   const policies: Policies = {};
   const own: OwnSent[] = [];
   const shared: Shared = (key, make, dispose) => store.use(app, key, make, dispose);
   app.decorate('upstream', {
     intercept(phase: 'perRequest' | 'perAttempt', one: Interceptor): void {
       phases[phase].push(one);
+    },
+    observe(observer: AttemptObserver): void {
+      observers.push(observer);
     },
     policy(set: Policies): void {
       Object.assign(policies, set);
@@ -131,7 +147,7 @@ export async function testChain(
     },
   });
   app.decorate('shared', shared);
-  app.decorate('chain', { role, owner });
+  app.decorate('chain', { role, owner, version: '1.2.3' });
   app.decorate('metrics', registry);
   app.decorate('logger', (options.logger ?? pino({ level: 'silent' })) as never);
   app.decorateRequest('selvedge', null as never);
@@ -154,13 +170,21 @@ export async function testChain(
     const plugin = loaded.get(use);
     if (plugin !== undefined) await app.register(plugin.plugin as never, plugin.options as never);
   }
+  const observe = joinObservers(observers, options.logger ?? pino({ level: 'silent' }));
   app.all('*', (request, reply) => {
-    const service: Dispatch = (dispatched, handler) => {
+    const service: Dispatch = (given, handler) => {
+      const exchange = request.selvedge as TestExchange;
+      const attempt: Attempt = { endpoint: '127.0.0.1:3000', outcome: 'pending', status: 0, durationMs: 0 };
+      if (observe !== null) exchange.attempts.push(attempt);
+      const { method, path } = given;
+      const watch = observe?.(request, attempt, { method, path, origin: 'http://127.0.0.1:3000' }) ?? null;
+      const dispatched = watch === null ? given : { ...given, headers: withValues(given.headers, watch.headers) };
       sent.push(dispatched);
       const answer = options.answer === undefined ? {} : options.answer(dispatched, handler);
       if (answer === null) return true;
       if (answer === 'abort') {
-        (request.selvedge as TestExchange).reason = 'client_aborted';
+        exchange.reason = 'client_aborted';
+        watch?.end(attempt);
         reply.raw.emit('error', new Error('the client went away'));
         reply.raw.destroy();
         return true;
@@ -172,6 +196,8 @@ export async function testChain(
       const { status = 200, headers = {}, body = 'ok' } = answer;
       handler.onResponseStart?.(NO_CONTROL, status, headers);
       handler.onResponseData?.(NO_CONTROL, Buffer.from(body));
+      Object.assign(attempt, { outcome: 'ok', status });
+      watch?.end(attempt);
       handler.onResponseEnd?.(NO_CONTROL, {});
       return true;
     };
@@ -215,6 +241,14 @@ export async function testChain(
       store.release(app);
     },
   };
+}
+
+/** What the balance policy makes of the headers of a watched try. */
+function withValues(headers: readonly string[], instead: readonly string[]): string[] {
+  return headers.map((value, index) => {
+    const own = index % 2 === 1 ? instead.indexOf(headers[index - 1]) : -1;
+    return own >= 0 ? instead[own + 1] : value;
+  });
 }
 
 /** Values of one header as the service received them. */

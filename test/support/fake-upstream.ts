@@ -228,6 +228,7 @@ export function makeCall(service: Service, rest: Partial<Call> = {}): Call & { r
     internal: false,
     caller: null,
     onEndpoint: (endpoint) => chosen.push(endpoint.address),
+    observe: () => null,
     chosen,
     ...rest,
   };

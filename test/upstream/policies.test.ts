@@ -466,6 +466,48 @@ t.test('retry', async (t) => {
 });
 
 t.test('balance', async (t) => {
+  t.test('whoever watches hears of each try once, and what it says instead reaches the endpoint', async (t) => {
+    const { clock, network, send } = setUp();
+    const heard: string[] = [];
+    const observe: Call['observe'] = ({ endpoint }, { method, path, origin }) => {
+      heard.push(`${method} ${origin}${path}`);
+      return {
+        headers: ['x-try', String(heard.length), 'x-absent', '1'],
+        end: ({ outcome, status }) => void heard.push(`${endpoint} ${outcome} ${status}`),
+      };
+    };
+    const headers = ['host', 'shop.example.com', 'x-try', '0', 'x-other', 'x-absent'];
+    const { client } = send({ observe }, { headers });
+    network.last.fail(REFUSED());
+    clock.advance(100);
+    network.last.respond(200).end();
+    t.equal(client.status, 200);
+    t.same(heard, [
+      `GET ${network.exchanges[0].options.origin}/`,
+      `${network.exchanges[0].endpoint} upstream_refused 0`,
+      `GET ${network.exchanges[1].options.origin}/`,
+      `${network.exchanges[1].endpoint} ok 200`,
+    ]);
+    t.same(
+      network.exchanges.map(({ options }) => options.headers.slice(2)),
+      [
+        ['x-try', '1', 'x-other', 'x-absent'],
+        ['x-try', '3', 'x-other', 'x-absent'],
+      ],
+      'a header that the request does not carry is not added',
+    );
+  });
+
+  t.test('a try that is given up without an answer is over as well', async (t) => {
+    const { network, send } = setUp();
+    const heard: string[] = [];
+    const observe: Call['observe'] = () => ({ headers: [], end: ({ outcome }) => void heard.push(outcome) });
+    const { client } = send({ observe });
+    client.controller?.abort(new SelvedgeError('SLV_CLIENT_ABORTED', 'the client is gone'));
+    t.same(heard, ['client_aborted']);
+    t.ok(network.last.aborted);
+  });
+
   t.test('a service without endpoints is 503, an unknown subset 500', async (t) => {
     const empty = setUp(serviceConfig([])).send();
     t.match(empty.client.error, { code: 'SLV_NO_ENDPOINT', statusCode: 503 });

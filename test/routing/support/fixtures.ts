@@ -137,6 +137,7 @@ export function config(parts: Partial<Config>): Config {
     admin: null,
     accessLog: null,
     metrics: { buckets: [], maxSeries: 1 },
+    tracing: null,
     drain: { graceMs: 0, timeoutMs: 0 },
     mesh: {
       trustDomain: 'mesh.internal',
