@@ -11,7 +11,7 @@ const src = join(import.meta.dirname, '../src');
  */
 const layers: readonly (readonly string[])[] = [
   ['errors', 'units', 'timer-wheel', 'linked-list', 'dispatch', 'lines', 'watch'],
-  ['http', 'schema-parts'],
+  ['http', 'schema-parts', 'identity/spiffe-id'],
   ['policies'],
   ['plugin'],
   ['config'],

@@ -17,6 +17,7 @@ const identity = object(
           ),
         },
         'A CA for one machine, made on first start. Not given: `.selvedge/identity` in the folder that the process runs in.',
+        { example: { dir: '.selvedge/identity' } },
       ),
     ),
     files: Type.Optional(
@@ -27,6 +28,7 @@ const identity = object(
           ca: file('PEM file with the roots of the trust domain.', 'ca.crt'),
         },
         'Files that something else writes; watched, and rotated in place.',
+        { example: { cert: 'tls.crt', key: 'tls.key', ca: 'ca.crt' } },
       ),
     ),
     ca: Type.Optional(
@@ -35,7 +37,7 @@ const identity = object(
           url: text('Where `selvedge ca serve` answers.', { example: 'https://ca.internal:9443', minLength: 1 }),
           token: Type.Optional(
             text('Join token for the first certificate; afterwards the certificate itself renews.', {
-              example: 'a token of `selvedge ca issue`',
+              example: '…',
             }),
           ),
           trust: file('PEM file with the root of the CA.', 'ca.crt'),
@@ -44,12 +46,14 @@ const identity = object(
           ),
         },
         'A CA service for several machines.',
+        { example: { url: 'https://ca.internal:9443', token: '…', trust: 'ca.crt' } },
       ),
     ),
     spiffe: Type.Optional(
       object(
         { socket: text('Unix socket of the Workload API.', { example: 'unix:///run/spire/agent.sock', minLength: 1 }) },
         'The SPIFFE Workload API, as SPIRE and others serve it.',
+        { example: { socket: 'unix:///run/spire/agent.sock' } },
       ),
     ),
   },

@@ -2,9 +2,10 @@
 import type { DispatchHandler, DispatchOptions } from '../dispatch.ts';
 import { TRANSPORT_CODES } from '../dispatch.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
-import type { Transport, TransportStats } from './endpoint.ts';
+import type { Transport } from './endpoint.ts';
 import type { Failure } from './outcome.ts';
 import { PassThrough } from './pass-through.ts';
+import { sumOf, type TransportStats } from './transport-stats.ts';
 
 /** How long a hop that did not speak TLS is taken for plain; then it is asked again. */
 const PLAIN_MS = 10_000;
@@ -68,19 +69,4 @@ function speaksNoTls(cause: unknown): boolean {
     code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG' ||
     (code === 'EPROTO' && message.includes('wrong version number'))
   );
-}
-
-/** Of all transports to one endpoint together. */
-export function sumOf(all: readonly TransportStats[]): TransportStats {
-  const sum = { connections: 0, idle: 0, active: 0, pending: 0, resent: 0 };
-  let upstreamIdleMs: number | null = null;
-  for (const stats of all) {
-    sum.connections += stats.connections;
-    sum.idle += stats.idle;
-    sum.active += stats.active;
-    sum.pending += stats.pending;
-    sum.resent += stats.resent;
-    upstreamIdleMs ??= stats.upstreamIdleMs;
-  }
-  return { ...sum, upstreamIdleMs };
 }

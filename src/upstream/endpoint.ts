@@ -4,20 +4,11 @@ import type { Connections } from '../config/model.ts';
 import type { Dispatch, DispatchHandler, DispatchOptions } from '../dispatch.ts';
 import { PeakEwma } from './balancing/peak-ewma.ts';
 import type { Caller, MeshDial } from './caller.ts';
-import { sumOf } from './either-transport.ts';
-import { EndpointHealth, type HealthOwner } from './endpoint-health.ts';
+import { NO_CONNECTIONS, sumOf, type TransportStats } from './transport-stats.ts';
 
-export interface TransportStats {
-  readonly connections: number;
-  readonly idle: number;
-  readonly active: number;
-  /** Requests that wait for a connection. */
-  readonly pending: number;
-  /** Requests that died on a kept connection and were sent once more. */
-  readonly resent: number;
-  /** How long the endpoint keeps idle connections, as it announced or as was seen, in milliseconds; null: unknown. */
-  readonly upstreamIdleMs: number | null;
-}
+export type { TransportStats };
+
+import { EndpointHealth, type HealthOwner } from './endpoint-health.ts';
 
 /** The connections to one endpoint. */
 export interface Transport {
@@ -52,15 +43,6 @@ export interface EndpointSpec {
 export interface Watch {
   stop(): void;
 }
-
-const NO_CONNECTIONS: TransportStats = Object.freeze({
-  connections: 0,
-  idle: 0,
-  active: 0,
-  pending: 0,
-  resent: 0,
-  upstreamIdleMs: null,
-});
 
 export class Endpoint {
   readonly address: string;

@@ -125,7 +125,15 @@ t.test('a gateway listens where its listeners say, with their limits and its tru
     plugins: [],
   };
   const config = { gateways: [gateway] } as unknown as Config;
-  const common = { role: 'gateway', owner: 'public', limits: HOP_LIMITS, clientAddress, fixedService: null, at };
+  const common = {
+    role: 'gateway',
+    owner: 'public',
+    limits: HOP_LIMITS,
+    clientAddress,
+    mesh: null,
+    fixedService: null,
+    at,
+  };
   t.same(gatewayListeners(config, 'public'), [
     { ...common, key: 'gateway/public/http', name: 'http', host: '0.0.0.0', port: 8080, tls: null },
     { ...common, key: 'gateway/public/https', name: 'https', host: '::', port: 8443, tls },
@@ -151,7 +159,10 @@ t.test('the edge chain begins with request-id, metrics and, where it is on, the 
 
 t.test('where traces are exported, every request is traced right after it has its id', async (t) => {
   const tracing = { otlp: 'http://127.0.0.1:4318', sample: 0.05, propagate: ['w3c'], headers: {}, trustParent: false };
-  const chain = defaultEdgePlugins({ metrics: {}, accessLog: null, tracing, gateways: [] } as unknown as Config, 'public');
+  const chain = defaultEdgePlugins(
+    { metrics: {}, accessLog: null, tracing, gateways: [] } as unknown as Config,
+    'public',
+  );
   t.same(
     chain.map(({ name }) => name),
     ['request-id', 'tracing', 'metrics'],

@@ -11,6 +11,7 @@ const INBOUND_ONLY: Hop = { at, inbound: { host: '::', port: 1 }, outbound: null
 function configWith(internal: Hop | null, gateways: readonly Partial<ClientAddress>[] = []): Config {
   const common = { trustedProxies: [], header: 'x-forwarded-for', hops: null };
   return {
+    mesh: { trustDomain: 'shop.internal' },
     services: [{ name: 'orders', internal } as ServiceConfig],
     gateways: gateways.map((changes) => ({ clientAddress: { ...common, ...changes } })),
   } as unknown as Config;
@@ -29,7 +30,16 @@ t.test('a hop listens for peers, for its application, and on a local port a serv
   });
   const specs = hopListeners(config, 'orders');
   t.match(specs, [
-    { key: 'inbound/orders', role: 'inbound', name: 'inbound', host: '0.0.0.0', port: 15001, fixedService: null, at },
+    {
+      key: 'inbound/orders',
+      role: 'inbound',
+      name: 'inbound',
+      host: '0.0.0.0',
+      port: 15001,
+      mesh: { id: 'spiffe://shop.internal/service/orders', mode: 'strict' },
+      fixedService: null,
+      at,
+    },
     {
       key: 'outbound/orders',
       role: 'outbound',
@@ -108,7 +118,11 @@ t.test('the chain of a hop takes the id of its caller over', async (t) => {
 t.test('a hop goes by what the edge decided about a trace, whatever the gateways do', async (t) => {
   const tracing = { otlp: 'http://127.0.0.1:4318', sample: 0.05, propagate: ['w3c'], headers: {}, trustParent: false };
   for (const side of ['inbound', 'outbound'] as const) {
-    const chain = defaultHopPlugins({ metrics: {}, accessLog: null, tracing, services: [] } as unknown as Config, side, 'orders');
+    const chain = defaultHopPlugins(
+      { metrics: {}, accessLog: null, tracing, services: [] } as unknown as Config,
+      side,
+      'orders',
+    );
     t.match(chain[1], { name: 'tracing', options: { ...tracing, trustParent: true } });
   }
 });
