@@ -1,13 +1,17 @@
 // `npm run bench`: plain proxying beside its peers in one run, alternating rounds, CPU per request as medians and ratios.
+// `npm run bench -- start`: how long a start takes.
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { median, memoryMiB, type Sample, sample } from './measure.ts';
 import { type Peer, startBackend, startPeers } from './peers.ts';
+import { saveResults } from './results.ts';
+import { benchStart } from './start.ts';
 
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     quick: { type: 'boolean', default: false },
     rounds: { type: 'string' },
@@ -18,30 +22,35 @@ const { values } = parseArgs({
 const rounds = Number(values.rounds ?? (values.quick ? 3 : 7));
 const seconds = Number(values.seconds ?? (values.quick ? 2 : 5));
 
-const dir = mkdtempSync(join(tmpdir(), 'selvedge-bench-'));
-const backend = await startBackend(dir);
-const peers: Peer[] = [];
-try {
-  const all = await startPeers(dir);
-  peers.push(...all);
-  const measured = values.only === undefined ? all : all.filter((peer) => peer.name.includes(values.only as string));
-  const samples = new Map<string, Sample[]>(measured.map((peer) => [peer.name, []]));
-  for (const peer of measured) await sample(peer.child.pid as number, peer.url, values.quick ? 1 : 3);
-  for (let round = 1; round <= rounds; round++) {
-    for (const peer of measured) {
-      const taken = await sample(peer.child.pid as number, peer.url, seconds);
-      samples.get(peer.name)?.push(taken);
-      process.stderr.write(`round ${round}/${rounds}  ${peer.name.padEnd(28)} ${taken.cpuMicros.toFixed(1)} µs\n`);
+if (positionals[0] === 'start') await benchStart(Number(values.rounds ?? (values.quick ? 3 : 11)));
+else await benchProxies();
+
+async function benchProxies(): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), 'selvedge-bench-'));
+  const backend = await startBackend(dir);
+  const peers: Peer[] = [];
+  try {
+    const all = await startPeers(dir);
+    peers.push(...all);
+    const measured = values.only === undefined ? all : all.filter((peer) => peer.name.includes(values.only as string));
+    const samples = new Map<string, Sample[]>(measured.map((peer) => [peer.name, []]));
+    for (const peer of measured) await sample(peer.child.pid as number, peer.url, values.quick ? 1 : 3);
+    for (let round = 1; round <= rounds; round++) {
+      for (const peer of measured) {
+        const taken = await sample(peer.child.pid as number, peer.url, seconds);
+        samples.get(peer.name)?.push(taken);
+        process.stderr.write(`round ${round}/${rounds}  ${peer.name.padEnd(28)} ${taken.cpuMicros.toFixed(1)} µs\n`);
+      }
     }
+    report(measured, samples);
+  } finally {
+    for (const { child } of [...peers, { child: backend }]) {
+      if (child.exitCode === null && child.kill('SIGTERM'))
+        await Promise.race([once(child, 'exit'), new Promise((resolve) => setTimeout(resolve, 8000))]);
+      if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
+    }
+    rmSync(dir, { recursive: true, force: true });
   }
-  report(measured, samples);
-} finally {
-  for (const { child } of [...peers, { child: backend }]) {
-    if (child.exitCode === null && child.kill('SIGTERM'))
-      await Promise.race([once(child, 'exit'), new Promise((resolve) => setTimeout(resolve, 8000))]);
-    if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
-  }
-  rmSync(dir, { recursive: true, force: true });
 }
 
 interface Row {
@@ -95,7 +104,7 @@ function report(measured: readonly Peer[], samples: ReadonlyMap<string, readonly
     bodyBytes: 1024,
     table,
   };
-  writeFileSync(new URL('./results.json', import.meta.url), `${JSON.stringify(result, null, 2)}\n`);
+  saveResults(result);
 }
 
 function round(value: number): number {

@@ -6,16 +6,18 @@ import { existsSync } from 'node:fs';
 import * as module from 'node:module';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { fileURLToPath } from 'node:url';
 
 const require = module.createRequire(import.meta.url);
-const here = dirname(fileURLToPath(import.meta.url));
 
 /** Set for the process that was started in place of this one, so that it never does so again. */
 const MARK = 'SELVEDGE_NODE';
 
 /** Nobody presses Ctrl-C twice in this many milliseconds. */
 const SAME_INTERRUPT_MS = 500;
+
+/** Once a start is over, and long before the engine forgets what only the start needed. */
+const KEEP_AFTER_MS = 1_000;
 
 // TypeScript configs and plugins need a Node that strips types by itself: 22.18, 24 and later.
 const pinned = process.features.typescript || process.env[MARK] ? null : pinnedNode();
@@ -90,36 +92,34 @@ function endWithShell() {
 }
 
 async function start() {
-  const source = join(here, '../src/main.ts');
-  // src/ is not published: where it exists this is a checkout, and dist/ may be older than it.
-  const checkout = process.features.typescript && existsSync(source);
-  const home = checkout ? join(here, '../src') : join(here, '../dist');
-  const extension = checkout ? '.ts' : '.js';
-  if (checkout) keepCompiledCode();
-  serveImports(home, extension);
-  await import(pathToFileURL(join(home, `main${extension}`)).href);
+  const { home } = await import('./home.js');
+  const { url } = home();
+  keepCompiledCode();
+  serveImports(url);
+  await import(url('main'));
 }
 
 /**
- * A start from sources strips their types and compiles them; the second one finds it done. (From dist/ it does not pay: keeping
- * costs the first start more than it saves the others.) In the user's own cache folder, because code that others
+ * A start compiles its code; the next one finds it done. In the user's own cache folder, because code that others
  * could write to would be code that others run. Where that cannot be written nothing is kept, and nothing else changes.
  */
 function keepCompiledCode() {
   if (typeof module.enableCompileCache !== 'function' || process.env.NODE_COMPILE_CACHE) return;
   const caches = process.env.XDG_CACHE_HOME || (process.env.HOME ? join(process.env.HOME, '.cache') : null);
-  if (caches !== null) module.enableCompileCache(join(caches, 'selvedge'));
+  if (caches === null) return;
+  module.enableCompileCache(join(caches, 'selvedge'));
+  setTimeout(() => module.flushCompileCache?.(), KEEP_AFTER_MS).unref();
 }
 
 /**
  * A config or plugin file anywhere on disk may import `selvedge` and `selvedge/plugin`, and gets this very copy: two copies
  * would not know each other's errors. `typebox` and `fastify-plugin` come from here where the file has none of its own.
  */
-function serveImports(home, extension) {
+function serveImports(url) {
   if (typeof module.registerHooks !== 'function') return;
   const own = new Map([
-    ['selvedge', pathToFileURL(join(home, `index${extension}`)).href],
-    ['selvedge/plugin', pathToFileURL(join(home, `plugin${extension}`)).href],
+    ['selvedge', url('index')],
+    ['selvedge/plugin', url('plugin')],
   ]);
   const lent = new Set(['typebox', 'fastify-plugin']);
   module.registerHooks({

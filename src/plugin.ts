@@ -19,6 +19,7 @@ export type {
   Interceptor,
   ResponseHeaders,
 } from './dispatch.ts';
+export { TRANSPORT_CODES } from './dispatch.ts';
 export type { Code, ErrorFacts } from './errors.ts';
 export { SelvedgeError } from './errors.ts';
 export type { HedgePolicy } from './policies/hedge.ts';
@@ -125,6 +126,22 @@ export interface OwnRequest extends Pick<DispatchOptions, 'method' | 'path' | 'h
   readonly body: Buffer | null;
   /** Milliseconds to the response head. */
   readonly timeoutMs: number;
+}
+
+/** The part of `DispatchOptions.call` that interceptors may read; they hand `call` itself on untouched. */
+interface Called {
+  readonly service: { readonly name: string };
+  readonly exchange?: Exchange;
+}
+
+/** For interceptors: the service that a request is for. */
+export function calledService({ call }: DispatchOptions): string {
+  return (call as Called).service.name;
+}
+
+/** For interceptors: the record of the request, the same as `request.selvedge` of hooks; null for a plugin's own requests. */
+export function calledFor({ call }: DispatchOptions): Exchange | null {
+  return (call as Called).exchange ?? null;
 }
 
 /** The upstream side of a chain. */

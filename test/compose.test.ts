@@ -1,5 +1,5 @@
 // docker-compose.yml, the Dockerfile, the config they mount and the command line agree, although only Docker would run them together.
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import t from 'tap';
@@ -181,10 +181,20 @@ t.test('the image is built in stages from files that exist', async (t) => {
   }
 });
 
+t.test('the image is built with everything that the build imports', async (t) => {
+  const copied = instruction('build', 'COPY').flatMap((line) => line.split(/\s+/).slice(0, -1));
+  const imports = globSync('scripts/*.ts', { cwd: root }).flatMap((file) =>
+    [...read(file).matchAll(/^(?:import|export) .* from '\.\.\/([^/']+)/gm)].map(([, folder]) => folder),
+  );
+  t.ok(imports.length > 0);
+  for (const folder of new Set(imports)) t.ok(copied.includes(folder), folder);
+});
+
 t.test('the image ships what package.json publishes, and nothing that only tests need', async (t) => {
   const copied = instruction('runtime', 'COPY').join(' ');
   const { files, bin } = JSON.parse(read('package.json')) as { files: string[]; bin: Record<string, string> };
-  for (const file of files.filter((name) => name !== 'CHANGELOG.md')) t.ok(copied.includes(file), file);
+  for (const file of files.filter((name) => name !== 'CHANGELOG.md' && !name.startsWith('!')))
+    t.ok(copied.includes(file), file);
   t.notOk(/\b(?:test|bench|demo)\b/.test(copied));
   t.match(JSON.parse(instruction('runtime', 'ENTRYPOINT')[0]), ['node', `/app/${bin.selvedge}`]);
 });

@@ -1,6 +1,6 @@
 // Keys of a route that are plugins of its chain by another name: `mirror` and `fault`.
 import { type FaultOptions, faultProblems } from '../policies/fault.ts';
-import { unitProblems } from '../policies/problem.ts';
+import { type MirrorOptions, mirrorProblems } from '../policies/mirror.ts';
 import type { CompleteConfig, CompleteRoute } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import type { Action, PluginOff, PluginUse } from './model.ts';
@@ -42,13 +42,7 @@ function mirrorUse(
     if (backends.some((backend) => backend.service === service && backend.subset === subset))
       target.warn('is where the route itself leads: the service gets the copied requests twice');
   }
-  const sound = reportProblems(
-    mirror,
-    unitProblems({
-      shares: Object.fromEntries(targets.map(({ value }, index) => [`[${index}].share`, value.share])),
-      sizes: Object.fromEntries(targets.map(({ value }, index) => [`[${index}].bufferBytes`, value.bufferBytes])),
-    }),
-  );
+  const sound = reportProblems(mirror, mirrorProblems(mirror.value as MirrorOptions['to']));
   // Names that do not exist are reported by semantics.ts; the plugin would report them once more.
   const to = mirror.value.filter(({ service, subset }) => exists(config.value, service, subset ?? null));
   return sound && to.length > 0 ? [{ ...useOf('mirror', mirror), options: { to } }] : [];

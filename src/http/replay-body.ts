@@ -45,6 +45,11 @@ export class ReplayBody {
     return this.#kept !== null && this.#failure === null;
   }
 
+  /** What broke the source off; null: nothing yet. */
+  get failure(): Error | null {
+    return this.#failure;
+  }
+
   /** The whole body, once its end was read and while replayable; else null. */
   get whole(): Buffer | null {
     if (!this.#ended || this.#kept === null) return null;
@@ -94,6 +99,11 @@ export class ReplayBody {
   onWhole(listener: (body: Buffer | null) => void): void {
     if (this.#ended || this.#kept === null || this.#failure !== null) listener(this.whole);
     else this.#listeners.push(listener);
+  }
+
+  /** For those who wait for the whole once no reader is open any more: reads on. What does not fit is thrown away. */
+  drain(): void {
+    this.#resume();
   }
 
   #resume(): void {

@@ -4,9 +4,14 @@ import type { Builtin, Builtins } from '../plugin.ts';
 export const builtins: Builtins = new Map<string, Builtin>([
   ['access-log', () => import('./access-log.ts')],
   ['body-limit', () => import('./body-limit.ts')],
+  ['circuit-breaker', () => import('./circuit-breaker.ts')],
+  ['fault', () => import('./fault.ts')],
   ['header-routing', () => import('./header-routing.ts')],
   ['metrics', () => import('./metrics.ts')],
+  ['mirror', () => import('./mirror.ts')],
+  ['outlier-detection', () => import('./outlier-detection.ts')],
   ['request-headers', () => import('./request-headers.ts')],
   ['request-id', () => import('./request-id.ts')],
   ['response-headers', () => import('./response-headers.ts')],
+  ['retry', () => import('./retry.ts')],
 ]);

@@ -2,6 +2,7 @@
 import type { Static } from 'typebox';
 import * as Type from 'typebox/type';
 import { integer, list, object, share, size, text } from '../schema-parts.ts';
+import { type PolicyProblem, unitProblems } from './problem.ts';
 
 export const MirrorTarget = object(
   {
@@ -38,3 +39,11 @@ export const MirrorTargets = list(
 export const MirrorOptions = object({ to: MirrorTargets }, 'Copies of requests for other services.');
 
 export type MirrorOptions = Static<typeof MirrorOptions>;
+
+/** Paths begin with the index of a target: `[0].share`. */
+export function mirrorProblems(targets: MirrorOptions['to']): readonly PolicyProblem[] {
+  return unitProblems({
+    shares: Object.fromEntries(targets.map(({ share }, index) => [`[${index}].share`, share])),
+    sizes: Object.fromEntries(targets.map(({ bufferBytes }, index) => [`[${index}].bufferBytes`, bufferBytes])),
+  });
+}

@@ -3,6 +3,7 @@ import type { Readable } from 'node:stream';
 import type { Timeouts } from '../config/model.ts';
 import type { DispatchController, DispatchHandler, Interceptor, ResponseHeaders } from '../dispatch.ts';
 import { type Code, SelvedgeError } from '../errors.ts';
+import { ReplayReader } from '../http/replay-body.ts';
 import type { Call } from './call.ts';
 import { ResponseClock } from './response-clock.ts';
 
@@ -23,7 +24,9 @@ export const deadline: Interceptor = (dispatch) => (options, handler) => {
     return true;
   }
   const bounded = new Deadline(handler, call);
-  bounded.start(options.body);
+  // A later try may read the body anew: what the client sends is seen at its source only.
+  const { body } = options;
+  bounded.start(body instanceof ReplayReader ? body.origin.source : body);
   return dispatch(options, bounded);
 };
 

@@ -636,7 +636,7 @@ t.test('false turns off what is there without being asked for', async (t) => {
   const { config, lines } = await load(t, { 'c.yaml': text }, 'c.yaml');
   t.strictSame(lines, []);
   t.match(config?.services[0], { outlierDetection: null, healthCheck: null });
-  t.match(config?.routes[0], { retry: { attempts: 0 }, hedge: null });
+  t.match(config?.routes[0], { retry: { attempts: 0 }, hedge: false });
   const { config: silent } = await load(t, { 'c.yaml': GOOD }, 'c.yaml');
   t.match(silent?.services[0], { outlierDetection: { consecutive5xx: 5 }, healthCheck: null });
   t.match(silent?.routes[0], { retry: null, hedge: null }, 'not given is not the same as none');

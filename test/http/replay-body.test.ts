@@ -246,6 +246,16 @@ t.test('without a reader the source may be drained, and is kept whole only if it
   }
 });
 
+t.test('is read to its end without any reader when told to', async (t) => {
+  const source = client();
+  const body = new ReplayBody(source, 100);
+  body.open().destroy();
+  const whole = new Promise<Buffer | null>((resolve) => body.onWhole(resolve));
+  source.end('abcd');
+  body.drain();
+  t.equal(String(await whole), 'abcd');
+});
+
 t.test('says of its arrival what the source says', async (t) => {
   const source = Object.assign(client(), { complete: false, receivedBytes: 2, rawTrailers: [] as string[] });
   const body = new ReplayBody(source, 100);

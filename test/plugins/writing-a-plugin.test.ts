@@ -29,7 +29,7 @@ const hooks = registerHooks({
 t.teardown(() => hooks.deregister());
 
 t.test('the page shows the examples as they are', async (t) => {
-  for (const name of ['tenant.ts', 'try-tenant.ts']) {
+  for (const name of ['tenant.ts', 'try-tenant.ts', 'careful.ts']) {
     const source = readFileSync(join(root, 'docs/examples', name), 'utf8');
     t.ok(page.includes(`\`\`\`ts\n${source}\`\`\``), name);
   }
@@ -80,6 +80,23 @@ t.test('the example', async (t) => {
     });
     await t.rejects(testChain([[example, { allow: [] }]]), { message: /allow: must have at least one item/ });
   });
+});
+
+t.test('the example of policies says how requests are sent, and sends one of its own', async (t) => {
+  const chain = await testChain([[join(root, 'docs/examples/careful.ts'), { audit: 'audit' }]]);
+  t.teardown(() => chain.close());
+  t.match(chain.policies.retry, { attempts: 1 });
+  await chain.inject({ url: '/' });
+  t.equal(chain.exchanges[0].policies, null);
+  t.equal(chain.own.length, 0);
+  await chain.inject({ url: '/', headers: { 'x-delicate': '1' } });
+  t.match(chain.exchanges[1].policies?.retry, { attempts: 0 });
+  t.match(chain.own, [{ service: 'audit', subset: null, request: { method: 'POST', path: '/delicate' } }]);
+  for (let i = 0; i < 100; i++) await chain.inject({ url: '/', headers: { 'x-delicate': '1' } });
+  t.equal(chain.own.length, 100, 'bounded');
+  chain.own[0].handler.onResponseError?.(null, new Error('no'));
+  await chain.inject({ url: '/', headers: { 'x-delicate': '1' } });
+  t.equal(chain.own.length, 101);
 });
 
 t.test('the page of built-in plugins lists every option with its default', async (t) => {

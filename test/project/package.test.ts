@@ -1,69 +1,20 @@
 // What is published, used as a stranger would: unpacked into an empty project, from JavaScript, from TypeScript and from the shell.
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { cpSync, existsSync, globSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
 import {
-  existsSync,
-  globSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { delimiter, dirname, join } from 'node:path';
-import { promisify } from 'node:util';
-import t, { type Test } from 'tap';
-
-/** The test runner hooks itself into every Node below it by NODE_OPTIONS, whatever `env` a spawn is given: `env -u` takes that out. */
-const unhooked = (file: string, args: readonly string[]): [string, string[]] => [
-  'env',
-  ['-u', 'NODE_OPTIONS', file, ...args],
-];
-
-const exec = promisify(execFile);
-const run = (file: string, args: readonly string[], options: { readonly cwd?: string } = {}) =>
-  exec(...unhooked(file, args), options);
-const root = join(import.meta.dirname, '../..');
-const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-
-/** The machine's own Node, which npm scripts do not use: as a rule an older one. */
-const systemNode = (process.env.PATH ?? '')
-  .split(delimiter)
-  .filter((folder) => !folder.includes('node_modules'))
-  .map((folder) => join(folder, 'node'))
-  .find(existsSync);
-const nodes = new Set([process.execPath, systemNode ?? process.execPath]);
-
-/** A folder outside of this checkout, whose node_modules must not be in reach. */
-function temporary(t: Test, files: Readonly<Record<string, string>>): string {
-  const folder = mkdtempSync(join(tmpdir(), 'selvedge-test-'));
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  for (const [name, text] of Object.entries(files)) {
-    mkdirSync(dirname(join(folder, name)), { recursive: true });
-    writeFileSync(join(folder, name), text);
-  }
-  return folder;
-}
-
-/** An empty project with the packed package and its declared dependencies, and nothing else, in reach. */
-async function emptyProject(t: Test): Promise<{ project: string; files: string[] }> {
-  const folder = temporary(t, { 'project/package.json': '{ "type": "module", "private": true }' });
-  const { stdout } = await run('npm', ['pack', '--json', '--silent', '--pack-destination', folder], { cwd: root });
-  const report = JSON.parse(stdout.slice(stdout.indexOf('['))) as [{ filename: string; files: { path: string }[] }];
-  const project = join(folder, 'project');
-  const modules = join(project, 'node_modules');
-  mkdirSync(join(modules, 'selvedge'), { recursive: true });
-  await run('tar', ['-xzf', join(folder, report[0].filename), '-C', join(modules, 'selvedge'), '--strip-components=1']);
-  const names = Object.keys({ ...manifest.dependencies, ...manifest.optionalDependencies });
-  for (const name of names.filter((name) => existsSync(join(root, 'node_modules', name)))) {
-    mkdirSync(dirname(join(modules, name)), { recursive: true });
-    symlinkSync(join(root, 'node_modules', name), join(modules, name), 'dir');
-  }
-  return { project, files: report[0].files.map(({ path }) => path) };
-}
+  answering,
+  emptyProject,
+  freePort,
+  manifest,
+  nodes,
+  root,
+  run,
+  temporary,
+  unhooked,
+} from './support/package.ts';
 
 const PROGRAM = `import { createSelvedge, defineConfig, type Selvedge, SelvedgeError } from 'selvedge';
 import { definePlugin, Type } from 'selvedge/plugin';
@@ -94,6 +45,52 @@ console.log(response.status, await response.text(), typeof plugin);
 await selvedge.close();
 `;
 
+/** Mixes what the package lends with the project's own copies of what is inside of it. */
+const PLUGIN = `import fastifyPlugin from 'fastify-plugin';
+import { Counter } from 'prom-client';
+import { SelvedgeError as FromIndex } from 'selvedge';
+import { definePlugin, Gauge, SelvedgeError, Type } from 'selvedge/plugin';
+import { Type as OwnType } from 'typebox';
+
+const inner = fastifyPlugin(async (app) => {
+  new Counter({ name: 'guard_own_total', help: 'own', registers: [app.metrics] }).inc();
+  new Gauge({ name: 'guard_lent', help: 'lent', registers: [app.metrics] }).set(1);
+  app.addHook('onRequest', async (request, reply) => { reply.header('x-same', String(FromIndex === SelvedgeError)); });
+});
+export default definePlugin(
+  { name: 'guard', options: Type.Object({ allow: OwnType.Array(OwnType.String(), { minItems: 1 }) }) },
+  async (app, { allow }) => {
+    await app.register(inner);
+    app.addHook('onRequest', async (request) => {
+      if (!allow.includes(request.headers['x-name'])) throw new SelvedgeError('SLV_FORBIDDEN', 'not on the list');
+    });
+  },
+);
+`;
+
+const CONFIG = `version: 1
+admin: { port: "\${ADMIN_PORT:-8}" }
+telemetry: { accessLog: false }
+drain: { grace: 0s, timeout: 1s }
+gateways: { public: { listeners: [{ name: http, host: 127.0.0.1, port: "\${PORT:-9}" }] } }
+services: { web: { endpoints: ["127.0.0.1:\${UPSTREAM:-9}"], subsets: { blue: { color: blue } } } }
+routes:
+  - name: guarded
+    match: [{ path: /guarded }]
+    plugins: [./guard.js: { allow: [ann] }]
+    respond: { body: hello }
+  - name: every-built-in
+    plugins:
+      - request-id
+      - access-log
+      - metrics
+      - body-limit: { max: 1MiB }
+      - request-headers: { set: { x-a: "1" } }
+      - response-headers: { set: { x-b: "2" } }
+      - header-routing: { rules: [{ header: x-color, value: { regex: "b.*" }, to: { subset: blue } }] }
+    to: web
+`;
+
 t.test('the published package', async (t) => {
   const { project, files } = await emptyProject(t);
   const home = join(project, 'node_modules/selvedge');
@@ -105,6 +102,7 @@ t.test('the published package', async (t) => {
       'dist/index.d.ts',
       'dist/plugin.d.ts',
       'dist/main.js',
+      'dist/THIRD-PARTY-LICENSES',
       'selvedge.schema.json',
       'LICENSE',
       'README.md',
@@ -113,15 +111,15 @@ t.test('the published package', async (t) => {
     }
     const stray = files.filter(
       (file) =>
-        !/^(?:dist\/.*\.(?:d\.ts|js|json|html|css|svg)|bin\/selvedge\.js|[^/]+\.(?:md|json)|LICENSE)$/.test(file),
+        !/^(?:dist\/.*\.(?:d\.ts|js)|dist\/THIRD-PARTY-LICENSES|bin\/[^/]+\.js|[^/]+\.(?:md|json)|LICENSE)$/.test(file),
     );
     t.strictSame(stray, []);
   });
 
-  await t.test('runs nothing while it is installed', async (t) => {
+  await t.test('runs nothing while it is installed, and has nothing that npm would ask about', async (t) => {
     const scripts = Object.keys(JSON.parse(readFileSync(join(home, 'package.json'), 'utf8')).scripts);
     t.strictSame(
-      scripts.filter((name) => /^(?:pre|post)?(?:install|prepare)$/.test(name)),
+      scripts.filter((name) => /^(?:(?:pre|post)?install|prepare)$/.test(name)),
       [],
     );
   });
@@ -167,123 +165,76 @@ t.test('the published package', async (t) => {
       t.match(command.stdout, manifest.version);
     });
   }
-});
 
-t.test('the launcher on a Node that cannot load TypeScript', async (t) => {
-  const folder = temporary(t, {
-    'without-execve.cjs': 'delete process.execve;',
-    'plugin.ts': `import { definePlugin, Type } from 'selvedge/plugin';
-      export default definePlugin({ name: 'old', options: Type.Object({}) }, async (app) => {
-        app.addHook('onSend', async (request, reply) => { reply.header('x-plugin', request.selvedge.owner as string); });
-      });`,
-    'config.yaml': `version: 1
-admin: false
-telemetry: { accessLog: false }
-drain: { grace: 0s, timeout: 1s }
-gateways: { public: { listeners: [{ name: http, host: 127.0.0.1, port: "\${PORT}" }] } }
-services: { slow: { endpoints: ["127.0.0.1:\${SLOW:-9}"] } }
-routes:
-  - { name: all, plugins: [./plugin.ts], respond: { body: hello } }
-  - { name: slow, match: [{ path: /slow }], to: slow }
-`,
-  });
-  const bin = join(root, manifest.bin.selvedge);
-  const old = ['--no-experimental-strip-types'];
-  const start = (flags: readonly string[], port: number) =>
-    spawn(...unhooked(process.execPath, [...old, ...flags, bin, 'run', '-c', join(folder, 'config.yaml')]), {
-      stdio: ['ignore', 'ignore', 'inherit'],
-      cwd: tmpdir(),
-      env: { ...process.env, PORT: String(port) },
-    });
-
-  const flavours = [
-    { name: 'replaces itself by the Node that came along', flags: [] },
-    {
-      name: 'starts the Node that came along and passes signals on',
-      flags: ['--require', join(folder, 'without-execve.cjs')],
-    },
-  ];
-  for (const { name, flags } of flavours) {
-    await t.test(name, async (t) => {
-      const port = await freePort();
-      const child = start(flags, port);
-      const exit = once(child, 'exit');
+  writeFileSync(join(project, 'guard.js'), PLUGIN);
+  writeFileSync(join(project, 'selvedge.yaml'), CONFIG);
+  for (const node of nodes) {
+    const { stdout: version } = await run(node, ['--version']);
+    await t.test(`runs a config with plugins of the project on Node ${version.trim()}`, async (t) => {
+      const [port, adminPort, upstream] = [await freePort(), await freePort(), await freePort()];
+      const env = { ...process.env, PORT: `${port}`, ADMIN_PORT: `${adminPort}`, UPSTREAM: `${upstream}` };
+      const child = spawn(...unhooked(node, [bin, 'run']), {
+        cwd: project,
+        env,
+        stdio: ['ignore', 'ignore', 'inherit'],
+      });
       t.teardown(() => child.kill('SIGKILL'));
-      const response = await answering(`http://127.0.0.1:${port}/`, child);
-      t.equal(await response.text(), 'hello');
-      t.equal(response.headers.get('x-plugin'), 'public', 'a TypeScript plugin outside of any package was loaded');
+      const refused = await answering(`http://127.0.0.1:${port}/guarded`, child);
+      t.equal(refused.status, 403, 'an error that the plugin made is known for what it is');
+      t.match(await refused.json(), { code: 'SLV_FORBIDDEN' });
+      t.equal(refused.headers.get('x-same'), 'true', 'selvedge and selvedge/plugin are one copy');
+      const passed = await fetch(`http://127.0.0.1:${port}/guarded`, { headers: { 'x-name': 'ann' } });
+      t.equal(await passed.text(), 'hello');
+      const unreachable = await fetch(`http://127.0.0.1:${port}/`, { headers: { 'x-color': 'blue' } });
+      t.equal(unreachable.status, 503, 'every built-in plugin was found, and the service is down');
+      t.equal(unreachable.headers.get('x-b'), '2');
+      const metrics = await (await fetch(`http://127.0.0.1:${adminPort}/metrics`)).text();
+      for (const name of ['guard_own_total 1', 'guard_lent 1', 'selvedge_requests_total{'])
+        t.ok(metrics.includes(name), name);
+      const exit = once(child, 'exit');
       child.kill('SIGINT');
       t.strictSame(await exit, [0, null]);
-      await t.rejects(fetch(`http://127.0.0.1:${port}/`), 'nothing is left behind');
     });
   }
 
-  await t.test('takes a Ctrl-C that npm and the terminal both deliver for one', async (t) => {
-    const port = await freePort();
-    const env = { ...process.env, PORT: String(port), npm_lifecycle_event: 'start' };
-    // A request that is never answered keeps the drain busy, so that a second signal would find it under way.
-    const silent = createServer(() => {}).listen(0, '127.0.0.1');
-    await once(silent, 'listening');
-    t.teardown(() => silent.close());
-    const slow = (silent.address() as AddressInfo).port;
-    const child = spawn(...unhooked(process.execPath, [bin, 'run', '-c', join(folder, 'config.yaml')]), {
-      stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...env, SLOW: String(slow) },
-    });
-    t.teardown(() => child.kill('SIGKILL'));
-    await answering(`http://127.0.0.1:${port}/`, child);
-    const arrived = once(silent, 'connection');
-    const unanswered = fetch(`http://127.0.0.1:${port}/slow`).catch(() => null);
-    await arrived;
-    child.stdout.resume();
-    const exit = once(child, 'exit');
-    child.kill('SIGINT');
-    // Sent in the same instant the two would be one to the kernel already.
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    child.kill('SIGINT');
-    t.strictSame(await exit, [0, null]);
-    await unanswered;
+  await t.test('says what is wrong with a config', async (t) => {
+    t.match(
+      (await run(process.execPath, [bin, 'check'], { cwd: project })).stdout,
+      'good: 1 gateway, 1 service, 2 routes',
+    );
+    const wrong = CONFIG.replace('allow: [ann]', 'allow: []').replace('to: web', 'too: web').replace('b.*', 'b(');
+    writeFileSync(join(project, 'wrong.yaml'), wrong);
+    const { code, stderr } = await run(process.execPath, [bin, 'check', '-c', 'wrong.yaml'], { cwd: project }).then(
+      () => ({ code: 0, stderr: '' }),
+      (error) => error,
+    );
+    t.equal(code, 1);
+    t.match(stderr, /^wrong\.yaml:\d+:\d+ .*unknown key "too" \(did you mean "to"\?\)$/m);
   });
 
-  await t.test('ends when the shell of npx ends', async (t) => {
-    const port = await freePort();
-    const env = { ...process.env, PORT: String(port), npm_command: 'exec' };
-    const script = '"$0" "$@"; true';
-    const args = ['-c', script, process.execPath, bin, 'run', '-c', join(folder, 'config.yaml')];
-    const shell = spawn(...unhooked('sh', args), { stdio: ['ignore', 'pipe', 'ignore'], env });
-    t.teardown(() => shell.kill('SIGKILL'));
-    await answering(`http://127.0.0.1:${port}/`, shell);
-    // The pipe closes when the last process that holds it has ended: the shell's child, not the shell.
-    const ended = once(shell.stdout.resume(), 'close');
-    shell.kill('SIGKILL');
-    await ended;
-    await t.rejects(fetch(`http://127.0.0.1:${port}/`));
-  });
-
-  await t.test('passes the exit code on', async (t) => {
-    const args = [...old, '--require', join(folder, 'without-execve.cjs'), bin, 'no-such-command'];
-    const child = spawn(...unhooked(process.execPath, args), { stdio: 'ignore' });
-    t.strictSame(await once(child, 'exit'), [2, null]);
+  await t.test('has every package that it uses inside, with its licence', async (t) => {
+    const folder = temporary(t, { 'selvedge.yaml': CONFIG.replace(/plugins: \[\.\/guard.*/, 'plugins: []') });
+    cpSync(home, join(folder, 'selvedge'), { recursive: true });
+    const alone = join(folder, 'selvedge', manifest.bin.selvedge);
+    for (const args of [
+      ['check'],
+      ['print'],
+      ['explain', 'GET', 'http://127.0.0.1/'],
+      ['schema'],
+      ['init', 'new.yaml'],
+    ]) {
+      const result = await run(process.execPath, [alone, ...args], { cwd: folder });
+      t.ok(result.stdout.length > 0, args[0]);
+    }
+    const licences = readFileSync(join(home, 'dist/THIRD-PARTY-LICENSES'), 'utf8');
+    for (const name of Object.keys(manifest.dependencies).filter((name) => isBundled(name, home))) {
+      t.match(licences, new RegExp(`^${name} \\d`, 'm'), name);
+    }
   });
 });
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
-/** The first response; a process that starts refuses until it listens. Rejects when the process ends instead. */
-async function answering(url: string, process: ChildProcess): Promise<Response> {
-  for (;;) {
-    try {
-      return await fetch(url);
-    } catch {
-      if (process.exitCode !== null) throw new Error(`the process ended with ${process.exitCode}`);
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-  }
+/** esbuild heads each CommonJS module by its path; a package of ES modules leaves its path in a comment. */
+function isBundled(name: string, home: string): boolean {
+  const files = globSync('dist/**/*.js', { cwd: home });
+  return files.some((file) => readFileSync(join(home, file), 'utf8').includes(`node_modules/${name}/`));
 }

@@ -1,5 +1,10 @@
 // A chain without network: the given plugins, loaded as a config would load them, around a service that is a function.
-import fastify, { type FastifyInstance, type InjectOptions, type LightMyRequestResponse } from 'fastify';
+import fastify, {
+  type FastifyInstance,
+  type FastifyRequest,
+  type InjectOptions,
+  type LightMyRequestResponse,
+} from 'fastify';
 import { type Logger, pino } from 'pino';
 import { Registry } from 'prom-client';
 import { formatProblem } from '../../src/config/problem.ts';
@@ -12,7 +17,10 @@ import { copyResponseHeaders } from '../../src/proxy/response-headers.ts';
 import { SharedStore } from '../../src/runtime/shared.ts';
 
 /** What the service answers. `abort`: the client leaves before it does. */
-export type Answer = { status?: number; headers?: Record<string, string | string[]>; body?: string } | 'abort';
+export type Answer =
+  | { status?: number; headers?: Record<string, string | string[]>; body?: string }
+  | { fails: Error }
+  | 'abort';
 
 export interface ChainOptions {
   role?: Role;
@@ -21,7 +29,10 @@ export interface ChainOptions {
   exchange?: Partial<TestExchange>;
   /** Claims, as a plugin that verified them would leave them. */
   user?: unknown;
-  answer?: (options: DispatchOptions) => Answer;
+  /** `null`: the test calls the handler itself. */
+  answer?: (options: DispatchOptions, handler: DispatchHandler) => Answer | null;
+  /** What of the dispatch options differs from a request without a body. */
+  dispatch?: (request: FastifyRequest) => Partial<DispatchOptions>;
   registry?: Registry;
   store?: SharedStore;
   logger?: Logger;
@@ -136,6 +147,7 @@ export async function testChain(
   app.setErrorHandler((error, request, reply) => {
     const known = error instanceof SelvedgeError ? error : new SelvedgeError('SLV_PLUGIN_FAILED', String(error));
     (request.selvedge as TestExchange).reason = known.reason;
+    if (known.facts.retryAfter !== undefined) reply.header('retry-after', String(known.facts.retryAfter));
     reply.code(known.statusCode).send({ code: known.code });
   });
   for (const use of uses) {
@@ -145,11 +157,16 @@ export async function testChain(
   app.all('*', (request, reply) => {
     const service: Dispatch = (dispatched, handler) => {
       sent.push(dispatched);
-      const answer = options.answer?.(dispatched) ?? {};
+      const answer = options.answer === undefined ? {} : options.answer(dispatched, handler);
+      if (answer === null) return true;
       if (answer === 'abort') {
         (request.selvedge as TestExchange).reason = 'client_aborted';
         reply.raw.emit('error', new Error('the client went away'));
         reply.raw.destroy();
+        return true;
+      }
+      if ('fails' in answer) {
+        handler.onResponseError?.(NO_CONTROL, answer.fails);
         return true;
       }
       const { status = 200, headers = {}, body = 'ok' } = answer;
@@ -173,11 +190,14 @@ export async function testChain(
         upgrade: null,
         expectContinue: false,
         rawOnly: false,
+        call: { service: { name: (request.selvedge as TestExchange).service }, exchange: request.selvedge },
+        ...options.dispatch?.(request),
       },
       {
         onResponseStart: (_control, status, received) => void copyResponseHeaders(reply.code(status), null, received),
         onResponseData: (_control, chunk) => body.push(chunk),
-        onResponseEnd: () => reply.send(Buffer.concat(body)),
+        onResponseEnd: () => void reply.send(Buffer.concat(body)),
+        onResponseError: (_control, error) => void reply.send(error),
       },
     );
   });

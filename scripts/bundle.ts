@@ -1,0 +1,105 @@
+// The JavaScript of dist/: three entries and the chunks that they share, with the packages they use in them.
+import { readFileSync } from 'node:fs';
+import { isBuiltin } from 'node:module';
+import { join } from 'node:path';
+import { Ajv } from 'ajv';
+import standaloneCode from 'ajv/dist/standalone/index.js';
+import { build, type Plugin } from 'esbuild';
+import { VALIDATOR_OPTIONS } from '../src/config/config-validator.ts';
+import { ConfigSchema } from '../src/config/schema.ts';
+
+/**
+ * Rejects when anything cannot be bundled. Resolves with the files that went in, as paths from `root`.
+ *
+ * One graph with shared chunks, so that index, plugin and main have every error class and symbol once. The packages are part
+ * of it: finding and reading a thousand files of theirs takes longer than everything else that a start does.
+ */
+export async function bundle(root: string, outdir: string): Promise<string[]> {
+  const { metafile } = await build({
+    absWorkingDir: root,
+    entryPoints: ['src/index.ts', 'src/plugin.ts', 'src/main.ts'],
+    outdir,
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20.19',
+    chunkNames: 'chunks/[name]-[hash]',
+    // Stack traces stay readable, and smaller files do not load faster: measured.
+    minify: false,
+    legalComments: 'none',
+    logLevel: 'warning',
+    metafile: true,
+    plugins: [builtins, without(UNUSED), replaced(root)],
+  });
+  for (const file of Object.keys(metafile.outputs)) {
+    // A module that asks where it lies gets another answer in here.
+    if (readFileSync(join(root, file), 'utf8').includes('import.meta')) throw new Error(`${file} asks for import.meta`);
+  }
+  return Object.keys(metafile.inputs);
+}
+
+/**
+ * Node's own modules by `process.getBuiltinModule`: an import of `node:http` reads each of its exports, and one of them
+ * loads the whole of fetch.
+ */
+const builtins: Plugin = {
+  name: 'builtins',
+  setup(build) {
+    build.onResolve({ filter: /^[a-z_:/0-9]+$/ }, ({ path }) =>
+      isBuiltin(path) ? { path: path.replace(/^node:/, ''), namespace: 'builtin' } : null,
+    );
+    build.onLoad({ filter: /./, namespace: 'builtin' }, ({ path }) => ({
+      contents: `module.exports = process.getBuiltinModule('node:${path}');`,
+    }));
+  },
+};
+
+const THROWS = `class Unused { constructor() { throw new Error('not part of this build'); } }\n`;
+
+/** Packages that `@fastify/http-proxy` loads for what no chain asks of it: requests leave by our own transport, upgrades too. */
+const UNUSED: Readonly<Record<string, string>> = {
+  undici: `${THROWS}module.exports = { Agent: Unused, BalancedPool: Unused, Client: Unused, Dispatcher: Unused, Pool: Unused, ProxyAgent: Unused };`,
+  ws: `${THROWS}module.exports = Unused;`,
+};
+
+function without(packages: Readonly<Record<string, string>>): Plugin {
+  return {
+    name: 'without',
+    setup(build) {
+      build.onResolve({ filter: /^(?:undici|ws)$/ }, ({ path, importer }) =>
+        /@fastify\/(?:http-proxy|reply-from)\//.test(importer) ? { path, namespace: 'unused' } : null,
+      );
+      build.onLoad({ filter: /./, namespace: 'unused' }, ({ path }) => ({ contents: packages[path] }));
+    },
+  };
+}
+
+/** Modules whose work is done here rather than at every start. */
+function replaced(root: string): Plugin {
+  const modules: Readonly<Record<string, () => string>> = {
+    'src/config/config-validator.ts': configValidator,
+    'src/runtime/version.ts': () => versionOf(root),
+  };
+  return {
+    name: 'replaced',
+    setup(build) {
+      build.onLoad({ filter: /\/src\/(?:config\/config-validator|runtime\/version)\.ts$/ }, ({ path }) => {
+        const make = modules[path.slice(root.length + 1)];
+        return make === undefined ? null : { contents: make(), resolveDir: root };
+      });
+    },
+  };
+}
+
+/** Compiling the config's schema takes longer than reading a config of fifty routes. Same validator, same options. */
+function configValidator(): string {
+  const ajv = new Ajv({ ...VALIDATOR_OPTIONS, code: { source: true, esm: true, optimize: true } });
+  const code = standaloneCode.default(ajv, ajv.compile(ConfigSchema));
+  return `${code}\nexport const configValidator = () => validate;\n`;
+}
+
+function versionOf(root: string): string {
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { readonly version: string };
+  return `export const version = () => ${JSON.stringify(version)};\n`;
+}
