@@ -10,7 +10,9 @@ import type {
   ValueMatch,
 } from '../config/model.ts';
 import { formatPlace } from '../config/problem.ts';
-import { normalizeHost, normalizeWrittenPath } from '../http/path.ts';
+import { parseAuthority } from '../http/authority.ts';
+import { normalizeWrittenPath } from '../http/path.ts';
+import { addressBook, calledHost } from './address-book.ts';
 import { effectiveChain } from './chain-list.ts';
 import { type ExplainedPolicies, explainPolicies } from './explained-policies.ts';
 import { redirectLocation, rewritePath } from './rewrite.ts';
@@ -105,7 +107,7 @@ export interface ExplainedBackend {
 
 export function explainRequest(config: Config, listener: ExplainedListener, asked: AskedRequest): Explanation {
   const { role, owner, name, address } = listener;
-  const host = listener.fixedService ?? (asked.authority === '' ? '' : normalizeHost(asked.authority));
+  const host = listener.fixedService ?? askedHost(config, role, asked.authority);
   const normal = normalizeWrittenPath(asked.path);
   const base = {
     listener: { role, owner, name, address },
@@ -134,6 +136,12 @@ export function explainRequest(config: Config, listener: ExplainedListener, aske
   }
   const action = explainAction(config, listener, asked, { host, path: normal.path }, found);
   return { ...base, considered, refused: null, route: explainRoute(listener, found, action) };
+}
+
+/** Null: malformed. */
+function askedHost(config: Config, role: ExplainedListener['role'], authority: string): string | null {
+  const { host, port } = parseAuthority(authority);
+  return host === null || role !== 'outbound' ? host : calledHost(addressBook(config), host, port);
 }
 
 function whyUnacceptable(path: string): string {

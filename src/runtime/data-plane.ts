@@ -18,6 +18,7 @@ import { sanitiseHeaders } from '../proxy/request-headers.ts';
 import { recordOutcome } from '../proxy/rollout-outcome.ts';
 import type { RouteTarget } from '../proxy/target.ts';
 import { leaveWithClient } from '../proxy/upgrade.ts';
+import { calledHost } from '../routing/address-book.ts';
 import type { Lookup } from '../routing/table.ts';
 import { type Connection, EXPECT_CONTINUE, type ListenerSpec, type RequestSink } from './listener-spec.ts';
 import type { ListenerPlan, Snapshot } from './snapshot.ts';
@@ -209,7 +210,7 @@ function understand(exchange: RequestExchange, plan: ListenerPlan): SelvedgeErro
     if (normalizeHost(headers.host) !== host)
       return new SelvedgeError('SLV_BAD_HOST', 'the Host header contradicts the request target');
   }
-  exchange.host = plan.fixedHost ?? host;
+  exchange.host = plan.fixedHost ?? (plan.addresses === null ? host : calledHost(plan.addresses, host, port));
   const normal = normalizePath(target.path);
   if (normal === null) return new SelvedgeError('SLV_BAD_PATH', 'the request path is malformed');
   exchange.path = normal.path;

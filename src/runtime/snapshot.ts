@@ -14,6 +14,7 @@ import type { ServiceDirectory } from '../proxy/own-request.ts';
 import { routePolicies } from '../proxy/policies.ts';
 import type { Rollout } from '../proxy/rollout.ts';
 import { activeRollout, compileBackends, type RouteTarget } from '../proxy/target.ts';
+import { type AddressBook, addressBook } from '../routing/address-book.ts';
 import { effectiveChain } from '../routing/chain-list.ts';
 import { RouteTable } from '../routing/table.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
@@ -58,6 +59,8 @@ export interface ListenerPlan {
   readonly trust: Trust;
   /** Outbound local port: the service, whatever Host says. */
   readonly fixedHost: string | null;
+  /** Outbound: addresses that stand for services where Host names one. */
+  readonly addresses: AddressBook | null;
 }
 
 /** One route of one listener, as the admin API shows it. */
@@ -201,6 +204,7 @@ export async function compile(
     const targets = new Map<string, readonly RouteTarget<Chain>[]>();
     const eager = new Set<Service>(apps.values());
     const rollouts = new Map<string, Rollout>();
+    const book = addressBook(config);
     for (const scope of scopes) {
       const { spec } = scope;
       const reachable = spec.role === 'inbound' ? withLocal(services, apps, spec.owner) : services;
@@ -223,6 +227,7 @@ export async function compile(
         fallback,
         trust: compileTrust(spec.clientAddress),
         fixedHost: spec.fixedService,
+        addresses: spec.role === 'outbound' ? book : null,
       });
       targets.set(spec.key, compiled);
     }
