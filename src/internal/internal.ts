@@ -37,8 +37,9 @@ function hopTrust({ gateways }: Config): ListenerSpec['clientAddress'] {
 
 /** Inbound first, then outbound and its local ports. Empty when the service has no hop. */
 export function hopListeners(config: Config, service: string): readonly ListenerSpec[] {
-  const { internal: hop = null, mtls = 'off' } = config.services.find((candidate) => candidate.name === service) ?? {};
-  if (hop === null) return [];
+  const owner = config.services.find((candidate) => candidate.name === service);
+  if (owner === undefined || owner.internal === null) return [];
+  const { internal: hop, mtls } = owner;
   const common = {
     owner: service,
     tls: null,

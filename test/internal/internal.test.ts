@@ -12,7 +12,7 @@ function configWith(internal: Hop | null, gateways: readonly Partial<ClientAddre
   const common = { trustedProxies: [], header: 'x-forwarded-for', hops: null };
   return {
     mesh: { trustDomain: 'shop.internal' },
-    services: [{ name: 'orders', internal } as ServiceConfig],
+    services: [{ name: 'orders', mtls: 'strict', internal } as ServiceConfig],
     gateways: gateways.map((changes) => ({ clientAddress: { ...common, ...changes } })),
   } as unknown as Config;
 }
