@@ -19,6 +19,7 @@ import { recordOutcome } from '../proxy/rollout-outcome.ts';
 import type { RouteTarget } from '../proxy/target.ts';
 import { leaveWithClient } from '../proxy/upgrade.ts';
 import type { Lookup } from '../routing/table.ts';
+import { type ConnectElsewhere, namesMesh, nowhereElse, understandConnect } from './connect.ts';
 import { type Connection, EXPECT_CONTINUE, type ListenerSpec, type RequestSink } from './listener-spec.ts';
 import type { ListenerPlan, Snapshot } from './snapshot.ts';
 import { cutStalled, STALL_CHECK_MS } from './stalled-clients.ts';
@@ -32,12 +33,14 @@ export class DataPlane implements RequestSink {
   readonly #live = new LinkedList<RequestExchange>();
   readonly #rejected: Counter<string>;
   readonly #log: Logger;
+  readonly #connectElsewhere: ConnectElsewhere;
   /** Unguessable, and apart from other processes'; a counter makes it unique within this one. */
   readonly #idPrefix = randomBytes(9).toString('base64url');
   readonly #stallCheck = setInterval(() => cutStalled(this.#live, performance.now()), STALL_CHECK_MS).unref();
 
-  constructor(registry: Registry, log: Logger) {
+  constructor(registry: Registry, log: Logger, connectElsewhere: ConnectElsewhere = nowhereElse) {
     this.#log = log;
+    this.#connectElsewhere = connectElsewhere;
     this.#rejected =
       (registry.getSingleMetric('selvedge_rejected_requests_total') as Counter<string> | undefined) ??
       new prom.Counter({
@@ -100,11 +103,41 @@ export class DataPlane implements RequestSink {
   }
 
   upgrade(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): void {
+    const exchange = this.#beginRaw(connection, req, socket, head);
+    exchange.upgrade = String(req.headers.upgrade).toLowerCase();
+    this.#enter(exchange);
+  }
+
+  connect(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer, open: () => void): void {
+    const plan = this.#snapshot?.plans.get(connection.listener.key);
+    if (plan === undefined) {
+      socket.destroy();
+      return;
+    }
+    const authority = parseAuthority(req.url as string);
+    if (namesMesh(plan, authority)) {
+      open();
+      return;
+    }
+    const exchange = this.#beginRaw(connection, req, socket, head);
+    try {
+      exchange.refusal = understandConnect(exchange, plan, authority);
+      if (exchange.refusal === null) {
+        if (this.#connectElsewhere(exchange, authority, socket, head)) return;
+        exchange.refusal = notFound(exchange);
+      }
+      plan.fallback.enter(exchange);
+    } catch (error) {
+      this.#failed(exchange, error);
+    }
+  }
+
+  /** Node's parser has let go of the socket: the response has to be told where it goes. */
+  #beginRaw(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): RequestExchange {
     const res = new ServerResponse(req);
     res.shouldKeepAlive = false;
     res.assignSocket(socket as Socket);
     const exchange = this.#begin(connection, req, res);
-    exchange.upgrade = String(req.headers.upgrade).toLowerCase();
     exchange.upgradeSocket = socket;
     exchange.upgradeHead = head;
     socket.on('error', ignoreSocketError);
@@ -115,7 +148,7 @@ export class DataPlane implements RequestSink {
       res.detachSocket(socket as Socket);
       (socket as Socket).destroySoon();
     });
-    this.#enter(exchange);
+    return exchange;
   }
 
   rejected(listener: ListenerSpec, code: Code): void {
@@ -149,11 +182,15 @@ export class DataPlane implements RequestSink {
     try {
       this.#route(exchange);
     } catch (error) {
-      this.#log.error({ err: error, requestId: exchange.id }, 'a request failed on its way into its chain');
-      exchange.reason = reasonOf('SLV_INTERNAL');
-      exchange.req.socket.destroy();
-      finishAbandoned(exchange);
+      this.#failed(exchange, error);
     }
+  }
+
+  #failed(exchange: RequestExchange, error: unknown): void {
+    this.#log.error({ err: error, requestId: exchange.id }, 'a request failed on its way into its chain');
+    exchange.reason = reasonOf('SLV_INTERNAL');
+    exchange.req.socket.destroy();
+    finishAbandoned(exchange);
   }
 
   /** Refusals go through a chain as well: every answer is logged and counted the same way. */
