@@ -14,6 +14,7 @@ import { normalizeHost, normalizePath, splitTarget } from '../http/path.ts';
 import { LinkedList } from '../linked-list.ts';
 import type { Chain } from '../proxy/chain.ts';
 import { EXCHANGE, RequestExchange } from '../proxy/exchange.ts';
+import { HOP_PATH, passThrough } from '../proxy/hop-path.ts';
 import { sanitiseHeaders } from '../proxy/request-headers.ts';
 import { recordOutcome } from '../proxy/rollout-outcome.ts';
 import type { RouteTarget } from '../proxy/target.ts';
@@ -29,6 +30,7 @@ export class DataPlane implements RequestSink {
   #inFlight = 0;
   #draining = false;
   #sequence = 0;
+  #nextLoopAt = 0;
   #idle: (() => void)[] = [];
   readonly #live = new LinkedList<RequestExchange>();
   readonly #rejected: Counter<string>;
@@ -186,6 +188,13 @@ export class DataPlane implements RequestSink {
     }
   }
 
+  /** The config is to blame, so all of them say the same. */
+  #tellLoop(exchange: RequestExchange, { message }: SelvedgeError): void {
+    if (exchange.startedAt < this.#nextLoopAt) return;
+    this.#nextLoopAt = exchange.startedAt + LOOP_LOG_MS;
+    this.#log.error({ requestId: exchange.id, host: exchange.host }, message);
+  }
+
   #failed(exchange: RequestExchange, error: unknown): void {
     this.#log.error({ err: error, requestId: exchange.id }, 'a request failed on its way into its chain');
     exchange.reason = reasonOf('SLV_INTERNAL');
@@ -217,7 +226,10 @@ export class DataPlane implements RequestSink {
         return;
       }
       exchange.refusal ??= notFound(exchange);
-    } else exchange.refusal = refusal;
+    } else {
+      exchange.refusal = refusal;
+      if (refusal.code === 'SLV_LOOP_DETECTED') this.#tellLoop(exchange, refusal);
+    }
     plan.fallback.enter(exchange);
   }
 }
@@ -279,6 +291,11 @@ function travellingFacts(exchange: RequestExchange): SelvedgeError | null {
     exchange.grpcTimeout = ms !== null;
     if (ms !== null) exchange.deadlineAt = Math.min(exchange.deadlineAt, exchange.startedAt + ms);
   }
+  if (exchange.role === 'gateway') return overdue(exchange);
+  const path = passThrough(headers[HOP_PATH], exchange.role, exchange.owner);
+  delete headers[HOP_PATH];
+  if (typeof path !== 'string') return path;
+  exchange.hopPath = path;
   if (exchange.role === 'inbound') {
     const endpoint = headers['x-selvedge-endpoint'];
     if (typeof endpoint === 'string') exchange.preferredEndpoint = endpoint;
@@ -287,6 +304,10 @@ function travellingFacts(exchange: RequestExchange): SelvedgeError | null {
     delete headers['x-selvedge-endpoint'];
     delete headers['x-selvedge-attempt'];
   }
+  return overdue(exchange);
+}
+
+function overdue(exchange: RequestExchange): SelvedgeError | null {
   return exchange.deadlineAt <= exchange.startedAt
     ? new SelvedgeError('SLV_DEADLINE_EXCEEDED', 'the deadline of the request had passed when it arrived')
     : null;
@@ -332,5 +353,8 @@ function finishAbandoned(exchange: RequestExchange): void {
 function ignoreSocketError(): void {
   // An upgraded socket that fails also closes; the close is what ends the exchange.
 }
+
+/** Between two log lines about loops. */
+const LOOP_LOG_MS = 1_000;
 
 const CLIENT_GONE = new Error('the client went away');

@@ -94,6 +94,7 @@ const MESH_HEADERS: ReadonlySet<string> = new Set([
   'x-selvedge-endpoint',
   'x-selvedge-timeout-ms',
   'x-selvedge-attempt',
+  'x-selvedge-path',
 ]);
 
 /** A copy for this try: the next one says something else. */
@@ -112,6 +113,7 @@ function withTravellingHeaders(options: DispatchOptions, call: Call, endpoint: E
     if (call.service.sharesHop(endpoint)) headers.push('x-selvedge-endpoint', endpoint.address);
     headers.push('x-selvedge-attempt', String(call.tried.length));
   }
+  if (mesh && call.hopPath !== null) headers.push('x-selvedge-path', call.hopPath);
   if (mesh && remainingMs !== Number.POSITIVE_INFINITY) headers.push('x-selvedge-timeout-ms', String(remainingMs));
   return { ...options, origin: endpoint.origin, headers };
 }

@@ -23,6 +23,7 @@ export class SecondCall implements Call {
   readonly tried: Endpoint[];
   readonly internal: boolean;
   readonly grpcTimeout: boolean;
+  readonly hopPath: string | null;
   /** Long over: where no endpoint is up, the first try waits for both. */
   waitUntil = 1;
   readonly #first: Call;
@@ -40,6 +41,7 @@ export class SecondCall implements Call {
     this.tried = [...first.tried];
     this.internal = first.internal;
     this.grpcTimeout = first.grpcTimeout;
+    this.hopPath = first.hopPath;
   }
 
   get deadlineAt(): number {

@@ -1,5 +1,6 @@
 // How applications use their hops, with real sockets and real clients: CONNECT, loops, readiness.
 import { execFile } from 'node:child_process';
+import { get } from 'node:http';
 import { connect as connectTcp } from 'node:net';
 import { Writable } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
@@ -250,4 +251,85 @@ t.test('who opens a tunnel and leaves is forgotten', async (t) => {
     open = await metrics();
   }
   t.notMatch(open, /outbound[^\n]* [1-9]/, 'no connection is left');
+});
+
+/** A service whose hop leads where `app` says, as callers of the outbound side of `orders` see it. */
+const looping = (app: string, inbound: number, more: object = {}) => ({
+  endpoints: [{ address: app, hop: `127.0.0.1:${inbound}` }],
+  internal: { inbound: { host: '127.0.0.1', port: inbound }, ...more },
+});
+
+t.test('a hop whose application is its own inbound side answers 508 and names the circle', async (t) => {
+  const port = await freePort();
+  const { ports, log, selvedge } = await start(t, { services: { orders: looping(`127.0.0.1:${port}`, port) } });
+  const answer = await exchange(t, ports['inbound/orders'], 'GET / HTTP/1.1\r\nHost: orders\r\n\r\n');
+  t.match(answer, /^HTTP\/1\.1 508 [\s\S]*"code":"SLV_LOOP_DETECTED"/);
+  t.match(answer, /proxy-status: selvedge; error=proxy_loop_detected/);
+  t.match(log(), /inbound\/orders > inbound\/orders > inbound\/orders/);
+  t.notMatch(answer, /inbound\/orders/, 'clients are not told');
+  await eventually(() => selvedge.status.inFlight === 0, 'nothing is left of it');
+});
+
+t.test(
+  'an endpoint that is an outbound side is a circle too: its own, or that of another that leads back',
+  async (t) => {
+    const [a, b, own, inA, inB] = await Promise.all([freePort(), freePort(), freePort(), freePort(), freePort()]);
+    const outbound = (port: number) => ({ outbound: { host: '127.0.0.1', port } });
+    const { ports, log } = await start(t, {
+      services: {
+        alpha: looping(`127.0.0.1:${inB}`, inA, outbound(a)),
+        beta: looping(`127.0.0.1:${inA}`, inB, outbound(b)),
+        self: { endpoints: [`127.0.0.1:${a}`] },
+        mixed: looping(`127.0.0.1:${a}`, own),
+      },
+    });
+    for (const [listener, host] of [
+      ['outbound/alpha', 'self'],
+      ['outbound/alpha', 'alpha'],
+      ['inbound/beta', 'beta'],
+      ['outbound/beta', 'mixed'],
+    ]) {
+      const answer = await exchange(t, ports[listener], `GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+      t.match(answer, /^HTTP\/1\.1 508 [\s\S]*"code":"SLV_LOOP_DETECTED"/, `${host} at ${listener}`);
+    }
+    t.match(log(), /outbound\/alpha > outbound\/alpha/);
+  },
+);
+
+t.test('a circle over two processes is found as well', async (t) => {
+  const [inA, inB] = [await freePort(), await freePort()];
+  const services = { alpha: looping(`127.0.0.1:${inB}`, inA), beta: looping(`127.0.0.1:${inA}`, inB) };
+  const first = await start(t, { services: { alpha: services.alpha } });
+  await start(t, { services: { beta: services.beta } });
+  const answer = await exchange(t, first.ports['inbound/alpha'], 'GET / HTTP/1.1\r\nHost: alpha\r\n\r\n');
+  t.match(answer, /^HTTP\/1\.1 508 /);
+});
+
+t.test('services that call each other in turn are no circle, even where they copy every header', async (t) => {
+  const [inA, inB, outA, outB] = await Promise.all([freePort(), freePort(), freePort(), freePort()]);
+  /** Asks the other one until the number in the path is used up. */
+  const application = async (other: string, outbound: number) => {
+    const { port } = await httpUpstream(t, (req, res) => {
+      const left = Number((req.url as string).slice(1));
+      if (left === 0) {
+        res.end('bottom');
+        return;
+      }
+      const headers = { ...req.headers, host: other };
+      get({ host: '127.0.0.1', port: outbound, path: `/${left - 1}`, headers, agent: false }, (inner) => {
+        res.writeHead(inner.statusCode as number);
+        inner.pipe(res);
+      });
+    });
+    return `127.0.0.1:${port}`;
+  };
+  const [orders, stock] = [await application('stock', outA), await application('orders', outB)];
+  const { ports } = await start(t, {
+    services: {
+      orders: looping(orders, inA, { outbound: { host: '127.0.0.1', port: outA } }),
+      stock: looping(stock, inB, { outbound: { host: '127.0.0.1', port: outB } }),
+    },
+  });
+  const answer = await exchange(t, ports['outbound/stock'], 'GET /8 HTTP/1.1\r\nHost: orders\r\n\r\n');
+  t.match(answer, /^HTTP\/1\.1 200 OK[\s\S]*bottom/);
 });
