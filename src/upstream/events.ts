@@ -17,6 +17,8 @@ export interface UpstreamEvents {
   returned(service: string, endpoint: string, by: 'probe' | 'health_check'): void;
   /** A verdict of active checks, the first one included. */
   checked(service: string, endpoint: string, healthy: boolean, detail: string): void;
+  /** A local application began to accept connections, or does not any more; the first look is told too. */
+  application(service: string, endpoint: string, accepting: boolean): void;
   resting(service: string, endpoint: string, forMs: number): void;
   /** Fewer endpoints are left than panicThreshold (or enough again). */
   panicking(service: string, panicking: boolean): void;
@@ -29,6 +31,7 @@ export const NO_EVENTS: UpstreamEvents = Object.freeze({
   ejected() {},
   returned() {},
   checked() {},
+  application() {},
   resting() {},
   panicking() {},
   retry() {},

@@ -1,6 +1,6 @@
 // How applications use their hops, with real sockets and real clients: CONNECT, loops, readiness.
 import { execFile } from 'node:child_process';
-import { get } from 'node:http';
+import { createServer, get, type Server } from 'node:http';
 import { connect as connectTcp } from 'node:net';
 import { Writable } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
@@ -332,4 +332,100 @@ t.test('services that call each other in turn are no circle, even where they cop
   });
   const answer = await exchange(t, ports['outbound/stock'], 'GET /8 HTTP/1.1\r\nHost: orders\r\n\r\n');
   t.match(answer, /^HTTP\/1\.1 200 OK[\s\S]*bottom/);
+});
+
+interface Readiness {
+  readonly status: number;
+  readonly reasons: readonly string[];
+}
+
+/** Asks until the answer is this one; the last answer. */
+async function readiness(selvedge: Selvedge, wanted: number): Promise<Readiness> {
+  const url = `http://127.0.0.1:${selvedge.adminAddress()!.port}/readyz`;
+  for (let round = 0; ; round++) {
+    const response = await fetch(url);
+    const { reasons } = (await response.json()) as Readiness;
+    const untried = reasons.some((reason) => reason.endsWith('has not been tried yet'));
+    if ((response.status === wanted && !untried) || round === 1_000) return { status: response.status, reasons };
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+async function listenAt(t: Test, port: number, status: () => number = () => 200): Promise<Server> {
+  const server = createServer((_req, res) => res.writeHead(status()).end());
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
+  t.teardown(() => stopListening(server));
+  return server;
+}
+
+function stopListening(server: Server): Promise<void> {
+  server.closeAllConnections();
+  return new Promise((resolve) => server.close(() => resolve()));
+}
+
+const ADMIN = { host: '127.0.0.1', port: 0 };
+
+t.test('a hop is ready while its application accepts connections, whichever starts or ends first', async (t) => {
+  const [app, inbound] = [await freePort(), await freePort()];
+  const { selvedge, log } = await start(t, {
+    admin: ADMIN,
+    services: { orders: looping(`127.0.0.1:${app}`, inbound) },
+  });
+  const silent = [`application of "orders" does not accept connections at 127.0.0.1:${app}`];
+  t.same(await readiness(selvedge, 503), { status: 503, reasons: silent });
+  const first = await listenAt(t, app);
+  t.same(await readiness(selvedge, 200), { status: 200, reasons: [] });
+  await stopListening(first);
+  t.same(await readiness(selvedge, 503), { status: 503, reasons: silent });
+  await selvedge.reload();
+  t.same(await readiness(selvedge, 503), { status: 503, reasons: silent }, 'a reload changes nothing about it');
+  await listenAt(t, app);
+  t.equal((await readiness(selvedge, 200)).status, 200);
+  t.match(log(), /the application does not accept connections[\s\S]*the application accepts connections/);
+});
+
+t.test('of several applications behind one hop one is enough', async (t) => {
+  const [one, two, inbound] = [await freePort(), await freePort(), await freePort()];
+  const { selvedge } = await start(t, {
+    admin: ADMIN,
+    services: {
+      orders: {
+        endpoints: [one, two].map((port) => ({ address: `127.0.0.1:${port}`, hop: `127.0.0.1:${inbound}` })),
+        internal: { inbound: { host: '127.0.0.1', port: inbound } },
+      },
+    },
+  });
+  t.equal((await readiness(selvedge, 503)).reasons.length, 2);
+  await listenAt(t, two);
+  t.equal((await readiness(selvedge, 200)).status, 200);
+});
+
+t.test('where the service has health checks they say whether its application is well', async (t) => {
+  const [app, inbound] = [await freePort(), await freePort()];
+  let status = 500;
+  await listenAt(t, app, () => status);
+  const healthCheck = { http: { path: '/healthz' }, interval: '50ms', timeout: '40ms', unhealthyAfter: 1 };
+  const { selvedge } = await start(t, {
+    admin: ADMIN,
+    services: { orders: { ...looping(`127.0.0.1:${app}`, inbound), healthCheck } },
+  });
+  while ((await readiness(selvedge, 503)).reasons.some((reason) => reason.includes('not been checked')));
+  t.same((await readiness(selvedge, 503)).reasons, [
+    `application of "orders" fails its health checks at 127.0.0.1:${app}`,
+  ]);
+  status = 200;
+  t.equal((await readiness(selvedge, 200)).status, 200);
+});
+
+t.test('with gateways in the process the applications of its hops count, and no other endpoints', async (t) => {
+  const [app, inbound, nobody] = [await freePort(), await freePort(), await freePort()];
+  const { selvedge } = await start(t, {
+    admin: ADMIN,
+    gateways: { edge: { listeners: [{ name: 'http', host: '127.0.0.1', port: 0 }] } },
+    services: { orders: looping(`127.0.0.1:${app}`, inbound), other: { endpoints: [`127.0.0.1:${nobody}`] } },
+    routes: [{ name: 'all', to: 'other' }],
+  });
+  t.equal((await readiness(selvedge, 503)).reasons.length, 1);
+  await listenAt(t, app);
+  t.equal((await readiness(selvedge, 200)).status, 200);
 });

@@ -73,7 +73,7 @@ t.test('what no hop has written counts as nothing', async (t) => {
   t.equal(passThrough(`1;${'inbound/a,'.repeat(300)}`, 'inbound', 'a'), '1;inbound/a', 'too long for a hop');
 });
 
-t.test('whatever is received, the answer is short or an error, and every circle ends', async (t) => {
+t.test('whatever is received, the answer is short or an error, and every circle ends', async () => {
   const hop = fc.tuple(fc.constantFrom<Role>('inbound', 'outbound'), fc.constantFrom('a', 'b', 'c'));
   fc.assert(
     fc.property(fc.string({ maxLength: 3_000 }), hop, (received, [role, owner]) => {
