@@ -20,7 +20,7 @@ import { recordOutcome } from '../proxy/rollout-outcome.ts';
 import type { RouteTarget } from '../proxy/target.ts';
 import { leaveWithClient } from '../proxy/upgrade.ts';
 import type { Lookup } from '../routing/table.ts';
-import { type ConnectElsewhere, namesMesh, nowhereElse, understandConnect } from './connect.ts';
+import { namesMesh, understandTunnel } from './connect.ts';
 import { type Connection, EXPECT_CONTINUE, type ListenerSpec, type RequestSink } from './listener-spec.ts';
 import type { ListenerPlan, Snapshot } from './snapshot.ts';
 import { cutStalled, STALL_CHECK_MS } from './stalled-clients.ts';
@@ -35,14 +35,12 @@ export class DataPlane implements RequestSink {
   readonly #live = new LinkedList<RequestExchange>();
   readonly #rejected: Counter<string>;
   readonly #log: Logger;
-  readonly #connectElsewhere: ConnectElsewhere;
   /** Unguessable, and apart from other processes'; a counter makes it unique within this one. */
   readonly #idPrefix = randomBytes(9).toString('base64url');
   readonly #stallCheck = setInterval(() => cutStalled(this.#live, performance.now()), STALL_CHECK_MS).unref();
 
-  constructor(registry: Registry, log: Logger, connectElsewhere: ConnectElsewhere = nowhereElse) {
+  constructor(registry: Registry, log: Logger) {
     this.#log = log;
-    this.#connectElsewhere = connectElsewhere;
     this.#rejected =
       (registry.getSingleMetric('selvedge_rejected_requests_total') as Counter<string> | undefined) ??
       new prom.Counter({
@@ -116,22 +114,8 @@ export class DataPlane implements RequestSink {
       socket.destroy();
       return;
     }
-    const authority = parseAuthority(req.url as string);
-    if (namesMesh(plan, authority)) {
-      open();
-      return;
-    }
-    const exchange = this.#beginRaw(connection, req, socket, head);
-    try {
-      exchange.refusal = understandConnect(exchange, plan, authority);
-      if (exchange.refusal === null) {
-        if (this.#connectElsewhere(exchange, authority, socket, head)) return;
-        exchange.refusal = notFound(exchange);
-      }
-      plan.fallback.enter(exchange);
-    } catch (error) {
-      this.#failed(exchange, error);
-    }
+    if (namesMesh(plan, req.url as string)) open();
+    else this.#enter(this.#beginRaw(connection, req, socket, head));
   }
 
   /** Node's parser has let go of the socket: the response has to be told where it goes. */
@@ -184,7 +168,10 @@ export class DataPlane implements RequestSink {
     try {
       this.#route(exchange);
     } catch (error) {
-      this.#failed(exchange, error);
+      this.#log.error({ err: error, requestId: exchange.id }, 'a request failed on its way into its chain');
+      exchange.reason = reasonOf('SLV_INTERNAL');
+      exchange.req.socket.destroy();
+      finishAbandoned(exchange);
     }
   }
 
@@ -193,13 +180,6 @@ export class DataPlane implements RequestSink {
     if (exchange.startedAt < this.#nextLoopAt) return;
     this.#nextLoopAt = exchange.startedAt + LOOP_LOG_MS;
     this.#log.error({ requestId: exchange.id, host: exchange.host }, message);
-  }
-
-  #failed(exchange: RequestExchange, error: unknown): void {
-    this.#log.error({ err: error, requestId: exchange.id }, 'a request failed on its way into its chain');
-    exchange.reason = reasonOf('SLV_INTERNAL');
-    exchange.req.socket.destroy();
-    finishAbandoned(exchange);
   }
 
   /** Refusals go through a chain as well: every answer is logged and counted the same way. */
@@ -212,15 +192,19 @@ export class DataPlane implements RequestSink {
       exchange.end();
       return;
     }
-    const refusal = understand(exchange, plan);
+    // One that got here leads past every route: see `connect`.
+    const tunnel = exchange.req.method === 'CONNECT';
+    const refusal = tunnel ? understandTunnel(exchange, plan) : understand(exchange, plan);
     if (refusal === null) {
-      const lookup = plan.table.lookup({
-        host: exchange.host,
-        path: exchange.path,
-        query: exchange.query,
-        method: exchange.req.method as string,
-        headers: exchange.req.headers,
-      });
+      const lookup = tunnel
+        ? null
+        : plan.table.lookup({
+            host: exchange.host,
+            path: exchange.path,
+            query: exchange.query,
+            method: exchange.req.method as string,
+            headers: exchange.req.headers,
+          });
       if (lookup !== null && follow(exchange, lookup)) {
         lookup.value.chain.enter(exchange);
         return;
