@@ -34,7 +34,14 @@ export function startApp(
   io: Pick<Io, 'env' | 'cwd' | 'stderr'>,
 ): RunningApp {
   const env = appEnvironment(io.env, outbound);
-  const child = spawn(file, args, { stdio: 'inherit', env, cwd: io.cwd });
+  let child: ChildProcess;
+  try {
+    child = spawn(file, args, { stdio: 'inherit', env, cwd: io.cwd });
+  } catch (error) {
+    // Node throws some failures (a path through a file, too long arguments) and emits others.
+    const ended = Promise.resolve(notStarted(file, error as NodeJS.ErrnoException, io));
+    return { ended, stop: async () => undefined };
+  }
   const kill = (): void => {
     child.kill('SIGKILL');
   };
@@ -60,18 +67,21 @@ export function startApp(
   };
 }
 
-function endOf(child: ChildProcess, file: string, { stderr }: Pick<Io, 'stderr'>): Promise<number> {
+function endOf(child: ChildProcess, file: string, io: Pick<Io, 'stderr'>): Promise<number> {
   return new Promise((resolve) => {
     child.once('exit', (code, signal) => resolve(signal === null ? (code as number) : 128 + constants.signals[signal]));
     child.on('error', (error: NodeJS.ErrnoException) => {
       // Later ones tell of a signal that could not be delivered.
-      if (child.pid !== undefined) return;
-      const missing = error.code === 'ENOENT';
-      const why = missing ? 'there is no such command' : error.message;
-      stderr.write(`selvedge run: cannot start "${file}": ${why}\n`);
-      resolve(missing ? NOT_FOUND : NOT_EXECUTABLE);
+      if (child.pid === undefined) resolve(notStarted(file, error, io));
     });
   });
+}
+
+/** Says so, and returns the exit code. */
+function notStarted(file: string, error: NodeJS.ErrnoException, { stderr }: Pick<Io, 'stderr'>): number {
+  const missing = error.code === 'ENOENT' || error.code === 'ENOTDIR';
+  stderr.write(`selvedge run: cannot start "${file}": ${missing ? 'there is no such command' : error.message}\n`);
+  return missing ? NOT_FOUND : NOT_EXECUTABLE;
 }
 
 /**

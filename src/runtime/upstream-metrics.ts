@@ -48,8 +48,10 @@ export function upstreamMetrics(registry: Registry, log: Logger, services: Servi
       if (healthy) log.info({ service, endpoint, detail }, 'endpoint is healthy');
       else log.warn({ service, endpoint, detail }, 'endpoint is unhealthy');
     },
-    application(service, endpoint, accepting) {
-      if (accepting) log.info({ service, endpoint }, 'the application accepts connections');
+    application(service, endpoint, accepting, first) {
+      // It may well start behind its hop.
+      if (!accepting && first) log.info({ service, endpoint }, 'the application does not accept connections yet');
+      else if (accepting) log.info({ service, endpoint }, 'the application accepts connections');
       else log.warn({ service, endpoint }, 'the application does not accept connections');
     },
     resting(service, endpoint, forMs) {

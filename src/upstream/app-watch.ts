@@ -83,8 +83,9 @@ class AppWatch extends WheelEntry implements Watch {
     this.#underWay = false;
     this.#wheel.schedule(this, accepting ? INTERVAL_MS : this.#retryMs);
     this.#retryMs = accepting ? FIRST_RETRY_MS : Math.min(2 * this.#retryMs, INTERVAL_MS);
-    if (this.#endpoint.accepting === accepting) return;
+    const before = this.#endpoint.accepting;
+    if (before === accepting) return;
     this.#endpoint.accepting = accepting;
-    this.#service.events.application(this.#service.name, this.#endpoint.address, accepting);
+    this.#service.events.application(this.#service.name, this.#endpoint.address, accepting, before === null);
   }
 }

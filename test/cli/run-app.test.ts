@@ -174,9 +174,10 @@ t.test('what runs on the same machine is called directly', async (t) => {
 
 t.test('it ends as its application does, after a drain', async (t) => {
   const { run } = await setup(t);
-  const [seven, killed] = [run(node('process.exit(7)')), run(node("process.kill(process.pid, 'SIGKILL')"))];
+  const seven = run(node('process.exit(7)'));
   t.equal(await seven.ended, 7);
   t.match(seven.lines.map(({ msg }) => msg).join('\n'), /the application has ended: draining/);
+  const killed = run(node("process.kill(process.pid, 'SIGKILL')"));
   t.equal(await killed.ended, 128 + 9);
 });
 
@@ -185,11 +186,13 @@ t.test('an application that cannot be started is 127 or 126, as in a shell, and 
   const plain = join(dir, 'not-executable');
   writeFileSync(plain, 'x');
   chmodSync(plain, 0o644);
-  const [missing, denied] = [run(['no-such-program', '--flag']), run([plain])];
+  const missing = run(['no-such-program', '--flag']);
   t.equal(await missing.ended, 127);
   t.match(missing.stderr, /cannot start "no-such-program": there is no such command/);
+  const denied = run([plain]);
   t.equal(await denied.ended, 126);
   t.match(denied.stderr, /cannot start ".*not-executable": .*EACCES/);
+  t.equal(await run([join(plain, 'x')]).ended, 127, 'a path through a file');
 });
 
 t.test('SIGTERM: the application first, and its last calls still go through the hop', async (t) => {
@@ -265,11 +268,9 @@ t.test('wrong usage says what would be right, and starts nothing', async (t) => 
     const run = new SelvedgeProcess(t, ['run', ...args, '--', 'sh', '-c', 'echo started >&2'], { cwd: dir });
     return { code: await run.ended, stderr: run.stderr };
   };
-  const [none, two, closed] = await Promise.all([
-    outcome(),
-    outcome('--internal', 'orders', '--internal', 'closed'),
-    outcome('--internal', 'closed'),
-  ]);
+  const none = await outcome();
+  const two = await outcome('--internal', 'orders', '--internal', 'closed');
+  const closed = await outcome('--internal', 'closed');
   t.match(none, { code: 2, stderr: /exactly one --internal.*none is given/ });
   t.match(two, { code: 2, stderr: /exactly one --internal.*2 are given/ });
   t.match(closed, { code: 2, stderr: /the hop of "closed" has no outbound side.*internal\.outbound/ });

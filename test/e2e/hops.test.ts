@@ -381,7 +381,10 @@ t.test('a hop is ready while its application accepts connections, whichever star
   t.same(await readiness(selvedge, 503), { status: 503, reasons: silent }, 'a reload changes nothing about it');
   await listenAt(t, app);
   t.equal((await readiness(selvedge, 200)).status, 200);
-  t.match(log(), /the application does not accept connections[\s\S]*the application accepts connections/);
+  t.match(
+    log(),
+    /does not accept connections yet[\s\S]*accepts connections[\s\S]*does not accept connections"[\s\S]*accepts connections/,
+  );
 });
 
 t.test('of several applications behind one hop one is enough', async (t) => {
