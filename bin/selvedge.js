@@ -51,10 +51,12 @@ function replaceProcess(node) {
 
   const child = spawn(node, args, { stdio: 'inherit', env });
   const terminal = process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY;
-  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) {
+  // Of the others, those that `run -- APP` hands to its application. (SIGUSR1 is Node's own.)
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR2', 'SIGQUIT']) {
     process.on(signal, () => {
       // A terminal's Ctrl-C reaches the child directly; passing it on as well would count as the second one, which ends at once.
-      if (signal !== 'SIGINT' || !terminal) child.kill(signal);
+      const typed = terminal && (signal === 'SIGINT' || signal === 'SIGQUIT');
+      if (!typed) child.kill(signal);
     });
   }
   child.on('error', (error) => {

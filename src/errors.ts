@@ -60,6 +60,7 @@ export const CODES = {
   SLV_FAULT_INJECTED: define(503, 'The request was failed on purpose', 'proxy_internal_response', 14),
   SLV_DRAINING: define(503, 'The gateway is shutting down', 'proxy_internal_error', 14),
   SLV_CONNECTION_LIMIT: define(503, 'The listener has no connection to spare', 'connection_limit_reached', 14),
+  SLV_LOOP_DETECTED: define(508, 'The request goes round in circles', 'proxy_loop_detected', 13),
   SLV_CONNECT_TIMEOUT: define(504, 'Connecting to the service took too long', 'connection_timeout', 4),
   SLV_UPSTREAM_TIMEOUT: define(504, 'The service did not answer in time', 'http_response_timeout', 4),
   SLV_TRY_TIMEOUT: define(504, 'The service did not answer in time', 'http_response_timeout', 4),

@@ -103,9 +103,13 @@ export function unreadyReasons(runtime: Pick<Runtime, 'state' | 'snapshot' | 're
   if (runtime.state === 'draining' || runtime.state === 'stopped') return ['draining'];
   const { snapshot } = runtime;
   if (runtime.state !== 'running' || snapshot === null) return ['no config is in force yet'];
-  // A reload does not make unready what was ready before.
-  if (runtime.revision > 1) return [];
-  return snapshot.unchecked.map((service) => `service "${service}" has not been checked yet`);
+  // A reload does not make unready what was ready before; an application that ends does.
+  const first = runtime.revision <= 1;
+  const unchecked = first ? snapshot.unchecked : [];
+  return [
+    ...unchecked.map((service) => `service "${service}" has not been checked yet`),
+    ...snapshot.appProblems(first),
+  ];
 }
 
 function describeRejection({ lastRejected }: Inspected) {

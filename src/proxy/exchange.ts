@@ -63,6 +63,8 @@ export class RequestExchange implements Exchange, Member<RequestExchange> {
   policies: Policies | null = null;
   /** Tries that the caller's side has made, this one included; 0: the caller is no hop of the mesh. */
   outerAttempt = 0;
+  /** Hops that it has passed, this one included, as the next one is told; null at gateways. */
+  hopPath: string | null = null;
   /** It came with a `grpc-timeout`, which is to say what is left when it goes on. */
   grpcTimeout = false;
   bytesOut = 0;

@@ -77,6 +77,7 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
   readonly hashKey: number;
   readonly sticky: Endpoint | null;
   readonly grpcTimeout: boolean;
+  readonly hopPath: string | null;
   waitUntil = 0;
   readonly tried: Endpoint[] = [];
   readonly #rawOnly: boolean;
@@ -124,6 +125,7 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     this.outlierDetection = outlierDetection === undefined ? service.outlierDetection : outlierDetection;
     this.outerAttempt = retriesHere ? 0 : exchange.outerAttempt;
     this.grpcTimeout = exchange.grpcTimeout;
+    this.hopPath = exchange.hopPath;
     this.hashKey = service.hashBy === null ? 0 : requestKey(service.hashBy, exchange, service.random);
     this.sticky = backend.session?.endpointFor(exchange) ?? null;
     this.#rawOnly = !target.chain.intercepts;

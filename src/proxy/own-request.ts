@@ -42,6 +42,7 @@ export function sendOwn(
     sticky: null,
     waitUntil: 0,
     grpcTimeout: false,
+    hopPath: null,
     deadlineAt: Number.POSITIVE_INFINITY,
     attempts: [],
     preferred: null,

@@ -1,6 +1,7 @@
 // The header lines that go upstream: the client's without hop-by-hop fields, the gateway's forwarding fields, one Host.
 import { connectionTokens, HOP_BY_HOP } from '../http/hop-by-hop.ts';
 import type { RequestExchange } from './exchange.ts';
+import { HOP_PATH } from './hop-path.ts';
 import { PROXY_NAME } from './problem.ts';
 
 export type Headers = Record<string, string | string[] | undefined>;
@@ -34,7 +35,7 @@ export function sanitiseHeaders(exchange: RequestExchange): void {
   for (const name in headers) {
     if (name.charCodeAt(0) === 120 /* x */) {
       if (name.startsWith('x-selvedge-')) {
-        if (gateway || name !== 'x-selvedge-timeout-ms') delete headers[name];
+        if (gateway || (name !== 'x-selvedge-timeout-ms' && name !== HOP_PATH)) delete headers[name];
       } else if (name === 'x-forwarded-client-cert' && !exchange.trusted) delete headers[name];
     } else if (name === 'forwarded' && gateway && !exchange.trusted) delete headers[name];
   }

@@ -90,6 +90,16 @@ export class RouteTable<T> {
     return found === null ? null : found.answer;
   }
 
+  /** Some route names this host, exactly or by a wildcard; routes for any host name none. `host` as normalised. */
+  knows(host: string): boolean {
+    if (this.#exactHosts.has(host)) return true;
+    if (this.#wildcardHosts.size === 0) return false;
+    for (let dot = host.indexOf('.'); dot > 0; dot = host.indexOf('.', dot + 1)) {
+      if (this.#wildcardHosts.has(host.slice(dot + 1))) return true;
+    }
+    return false;
+  }
+
   /** From the most specific host to any host; the first that has a rule for the request decides. */
   #find(host: string, facts: RequestFacts): Rule<T> | null {
     const exact = this.#exactHosts.get(host)?.find(facts) ?? null;

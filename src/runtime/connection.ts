@@ -29,6 +29,8 @@ export class OpenConnection implements Connection {
   response: ServerResponse | null = null;
   /** A refusal is on its way or waits for its turn. */
   refused = false;
+  /** Target of the CONNECT inside which its requests come; null: they come by themselves. */
+  tunnel: string | null = null;
   authority: Authority | undefined = undefined;
   inFlight = 0;
   readonly #origin: Origin;

@@ -46,6 +46,11 @@ export interface CloseOptions {
   readonly graceMs?: number | 'config';
   /** Time for what is in flight after that; `config` (default): as `drain.timeout` says. */
   readonly timeoutMs?: number | 'config';
+  /**
+   * Called once the grace is over, while everything is still served: what ends here ends before the listeners close.
+   * Its own bound is for it to keep; `timeoutMs` is what the drain after it gets.
+   */
+  readonly beforeClosing?: (timeoutMs: number) => Promise<void>;
 }
 
 const CERTIFICATES = 'certificates changed';
@@ -258,7 +263,7 @@ export class Runtime {
     this.#log.info({ files: changed }, 'certificates rotated');
   }
 
-  async #drain({ graceMs = 0, timeoutMs = 'config' }: CloseOptions): Promise<void> {
+  async #drain({ graceMs = 0, timeoutMs = 'config', beforeClosing }: CloseOptions): Promise<void> {
     // A process that is still starting finishes that first: half a start cannot be drained.
     await this.#starting?.catch(() => undefined);
     if (this.#state === 'stopped') return;
@@ -275,7 +280,9 @@ export class Runtime {
         };
       });
     }
-    await this.#installation.drain(timeoutMs === 'config' ? (drain?.timeoutMs ?? 0) : timeoutMs);
+    const withinMs = timeoutMs === 'config' ? (drain?.timeoutMs ?? 0) : timeoutMs;
+    await beforeClosing?.(withinMs);
+    await this.#installation.drain(withinMs);
     await this.#stop();
   }
 

@@ -14,12 +14,14 @@ import { normalizeHost, normalizePath, splitTarget } from '../http/path.ts';
 import { LinkedList } from '../linked-list.ts';
 import type { Chain } from '../proxy/chain.ts';
 import { EXCHANGE, RequestExchange } from '../proxy/exchange.ts';
+import { HOP_PATH, passThrough } from '../proxy/hop-path.ts';
 import { sanitiseHeaders } from '../proxy/request-headers.ts';
 import { recordOutcome } from '../proxy/rollout-outcome.ts';
 import type { RouteTarget } from '../proxy/target.ts';
 import { leaveWithClient } from '../proxy/upgrade.ts';
 import { calledHost } from '../routing/address-book.ts';
 import type { Lookup } from '../routing/table.ts';
+import { namesMesh, understandTunnel } from './connect.ts';
 import { type Connection, EXPECT_CONTINUE, type ListenerSpec, type RequestSink } from './listener-spec.ts';
 import type { ListenerPlan, Snapshot } from './snapshot.ts';
 import { cutStalled, STALL_CHECK_MS } from './stalled-clients.ts';
@@ -29,6 +31,7 @@ export class DataPlane implements RequestSink {
   #inFlight = 0;
   #draining = false;
   #sequence = 0;
+  #nextLoopAt = 0;
   #idle: (() => void)[] = [];
   readonly #live = new LinkedList<RequestExchange>();
   readonly #rejected: Counter<string>;
@@ -101,11 +104,27 @@ export class DataPlane implements RequestSink {
   }
 
   upgrade(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): void {
+    const exchange = this.#beginRaw(connection, req, socket, head);
+    exchange.upgrade = String(req.headers.upgrade).toLowerCase();
+    this.#enter(exchange);
+  }
+
+  connect(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer, open: () => void): void {
+    const plan = this.#snapshot?.plans.get(connection.listener.key);
+    if (plan === undefined) {
+      socket.destroy();
+      return;
+    }
+    if (namesMesh(plan, req.url as string)) open();
+    else this.#enter(this.#beginRaw(connection, req, socket, head));
+  }
+
+  /** Node's parser has let go of the socket: the response has to be told where it goes. */
+  #beginRaw(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): RequestExchange {
     const res = new ServerResponse(req);
     res.shouldKeepAlive = false;
     res.assignSocket(socket as Socket);
     const exchange = this.#begin(connection, req, res);
-    exchange.upgrade = String(req.headers.upgrade).toLowerCase();
     exchange.upgradeSocket = socket;
     exchange.upgradeHead = head;
     socket.on('error', ignoreSocketError);
@@ -116,7 +135,7 @@ export class DataPlane implements RequestSink {
       res.detachSocket(socket as Socket);
       (socket as Socket).destroySoon();
     });
-    this.#enter(exchange);
+    return exchange;
   }
 
   rejected(listener: ListenerSpec, code: Code): void {
@@ -157,6 +176,13 @@ export class DataPlane implements RequestSink {
     }
   }
 
+  /** The config is to blame, so all of them say the same. */
+  #tellLoop(exchange: RequestExchange, { message }: SelvedgeError): void {
+    if (exchange.startedAt < this.#nextLoopAt) return;
+    this.#nextLoopAt = exchange.startedAt + LOOP_LOG_MS;
+    this.#log.error({ requestId: exchange.id, host: exchange.host }, message);
+  }
+
   /** Refusals go through a chain as well: every answer is logged and counted the same way. */
   #route(exchange: RequestExchange): void {
     const snapshot = this.#snapshot;
@@ -167,21 +193,28 @@ export class DataPlane implements RequestSink {
       exchange.end();
       return;
     }
-    const refusal = understand(exchange, plan);
+    // One that got here leads past every route: see `connect`.
+    const tunnel = exchange.req.method === 'CONNECT';
+    const refusal = tunnel ? understandTunnel(exchange, plan) : understand(exchange, plan);
     if (refusal === null) {
-      const lookup = plan.table.lookup({
-        host: exchange.host,
-        path: exchange.path,
-        query: exchange.query,
-        method: exchange.req.method as string,
-        headers: exchange.req.headers,
-      });
+      const lookup = tunnel
+        ? null
+        : plan.table.lookup({
+            host: exchange.host,
+            path: exchange.path,
+            query: exchange.query,
+            method: exchange.req.method as string,
+            headers: exchange.req.headers,
+          });
       if (lookup !== null && follow(exchange, lookup)) {
         lookup.value.chain.enter(exchange);
         return;
       }
       exchange.refusal ??= notFound(exchange);
-    } else exchange.refusal = refusal;
+    } else {
+      exchange.refusal = refusal;
+      if (refusal.code === 'SLV_LOOP_DETECTED') this.#tellLoop(exchange, refusal);
+    }
     plan.fallback.enter(exchange);
   }
 }
@@ -243,6 +276,11 @@ function travellingFacts(exchange: RequestExchange): SelvedgeError | null {
     exchange.grpcTimeout = ms !== null;
     if (ms !== null) exchange.deadlineAt = Math.min(exchange.deadlineAt, exchange.startedAt + ms);
   }
+  if (exchange.role === 'gateway') return overdue(exchange);
+  const path = passThrough(headers[HOP_PATH], exchange.role, exchange.owner);
+  delete headers[HOP_PATH];
+  if (typeof path !== 'string') return path;
+  exchange.hopPath = path;
   if (exchange.role === 'inbound') {
     const endpoint = headers['x-selvedge-endpoint'];
     if (typeof endpoint === 'string') exchange.preferredEndpoint = endpoint;
@@ -251,6 +289,10 @@ function travellingFacts(exchange: RequestExchange): SelvedgeError | null {
     delete headers['x-selvedge-endpoint'];
     delete headers['x-selvedge-attempt'];
   }
+  return overdue(exchange);
+}
+
+function overdue(exchange: RequestExchange): SelvedgeError | null {
   return exchange.deadlineAt <= exchange.startedAt
     ? new SelvedgeError('SLV_DEADLINE_EXCEEDED', 'the deadline of the request had passed when it arrived')
     : null;
@@ -296,5 +338,8 @@ function finishAbandoned(exchange: RequestExchange): void {
 function ignoreSocketError(): void {
   // An upgraded socket that fails also closes; the close is what ends the exchange.
 }
+
+/** Between two log lines about loops. */
+const LOOP_LOG_MS = 1_000;
 
 const CLIENT_GONE = new Error('the client went away');

@@ -51,6 +51,11 @@ export interface Connection {
 export interface RequestSink {
   request(connection: Connection, req: IncomingMessage, res: ServerResponse): void;
   upgrade(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): void;
+  /**
+   * CONNECT where it may be a service of the mesh (`Listener` refuses it elsewhere). Either `open` is called and what follows is read as
+   * HTTP of this listener, or it is answered or taken over here.
+   */
+  connect(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer, open: () => void): void;
   /** A connection was refused before any request could be read: malformed, too slow, too large. For metrics and log. */
   rejected(listener: ListenerSpec, code: import('../errors.ts').Code, remoteAddress: string): void;
 }

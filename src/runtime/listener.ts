@@ -173,11 +173,7 @@ export class Listener {
     });
     server.on('checkExpectation', (req, res) => this.#request(req, res, 'SLV_EXPECTATION_FAILED'));
     server.on('upgrade', (req, socket, head) => this.#upgrade(req, socket, head));
-    server.on('connect', (_req, socket) => {
-      const connection = connectionOf(socket) as OpenConnection;
-      socket.on('error', ignore);
-      if (!connection.closing) this.#refuseInTurn(connection, 'SLV_METHOD_UNSUPPORTED');
-    });
+    server.on('connect', (req, socket, head) => this.#connect(req, socket, head));
     server.on('clientError', (error, socket) => this.#clientError(error, socket as Socket));
     server.on('drop', (dropped) =>
       this.#sink.rejected(this.#spec, 'SLV_CONNECTION_LIMIT', dropped?.remoteAddress ?? ''),
@@ -268,6 +264,44 @@ export class Listener {
     this.#server?.emit(scheme === 'https' ? 'secureConnection' : 'connection', socket);
   }
 
+  #connect(req: http.IncomingMessage, socket: Duplex, head: Buffer): void {
+    const connection = connectionOf(socket) as OpenConnection;
+    socket.on('error', ignore);
+    if (connection.closing) return;
+    const code = this.#refusesConnect(connection) ?? this.#check(connection, req) ?? checkConnect(req);
+    if (code !== null) {
+      this.#refuseInTurn(connection, code);
+      return;
+    }
+    const enter = (): void => {
+      if (!socket.writable) return;
+      this.#handOver(connection, () =>
+        this.#sink.connect(connection, req, socket, head, () => this.#openTunnel(connection, req, head)),
+      );
+    };
+    // Responses to earlier requests come first.
+    if (connection.busy) connection.response?.once('close', enter);
+    else enter();
+  }
+
+  /** An outbound side is an HTTP proxy, once a connection; a local port of it leads to one service and is none. */
+  #refusesConnect({ tunnel }: OpenConnection): Code | null {
+    const { role, fixedService } = this.#spec;
+    return role === 'outbound' && fixedService === null && tunnel === null ? null : 'SLV_METHOD_UNSUPPORTED';
+  }
+
+  /** What follows the 200 enters like any request: as a new connection for Node's parser, as the same one for us. */
+  #openTunnel(connection: OpenConnection, req: http.IncomingMessage, head: Buffer): void {
+    const { socket } = connection;
+    if (!socket.writable) return;
+    connection.tunnel = req.url as string;
+    socket.off('error', ignore);
+    socket.setTimeout(0);
+    socket.write('HTTP/1.1 200 Connection Established\r\n\r\n');
+    if (head.length > 0) socket.unshift(head);
+    this.#server?.emit('connection', socket);
+  }
+
   /** What is thrown here would end the process: it ends the connection instead. */
   #handOver({ socket }: OpenConnection, enter: () => void): void {
     try {
@@ -301,6 +335,11 @@ export class Listener {
       return;
     }
     if (connection.refused) return;
+    if (connection.tunnel !== null && beginsTls(error))
+      this.#log.warn(
+        { authority: connection.tunnel },
+        'TLS inside CONNECT to a service of the mesh: call it by http://',
+      );
     const silent = connection.response === null && socket.bytesRead === 0;
     if (code === null || silent) socket.destroy(error);
     // What follows `connection: close` is no request any more (RFC 9112 section 9.6); the answer before it still goes out.
@@ -332,6 +371,17 @@ function closeWhenIdle(connection: OpenConnection): void {
   response.once('close', () => {
     if (connection.response === response) socket.destroySoon();
   });
+}
+
+/** It has no content (RFC 9110 section 9.3.6): whoever reads a length there sees the tunnel begin elsewhere than we do. */
+function checkConnect({ headers }: http.IncomingMessage): Code | null {
+  const framed = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined;
+  return framed ? 'SLV_BAD_REQUEST' : null;
+}
+
+/** Content type 22, handshake (RFC 8446 section 5.1), where a request line was expected. */
+function beginsTls(error: NodeJS.ErrnoException & { readonly rawPacket?: Buffer }): boolean {
+  return error.rawPacket?.[0] === 22;
 }
 
 function ignore(): void {

@@ -17,6 +17,14 @@ export interface SignalDeps {
   readonly process?: Pick<NodeJS.Process, 'on' | 'off' | 'exit'>;
 }
 
+export interface Stopping {
+  /** The exit code, once a drain has ended. */
+  readonly code: Promise<number>;
+  /** A signal has asked for the end. */
+  readonly stopping: boolean;
+  detach(): void;
+}
+
 /** Exit code of a process that a signal ended: 128 + its number, as a shell reports it. */
 const SIGNAL_EXIT = { SIGINT: 130, SIGTERM: 143 } as const;
 type Stop = keyof typeof SIGNAL_EXIT;
@@ -28,7 +36,7 @@ const FATAL: ReadonlySet<unknown> = new Set(['ERR_OUT_OF_MEMORY', 'ERR_MEMORY_AL
  * SIGTERM drains and exits 0; so does SIGINT, without the accept-grace (a person waits, no load balancer). The second of
  * either exits at once with 143 or 130. SIGHUP reloads. Resolves with the exit code once a drain has ended.
  */
-export function untilStopped(running: Drainable, deps: SignalDeps): { readonly code: Promise<number>; detach(): void } {
+export function untilStopped(running: Drainable, deps: SignalDeps): Stopping {
   const on = deps.process ?? process;
   const { logger } = deps.log;
   let stopping = false;
@@ -63,6 +71,9 @@ export function untilStopped(running: Drainable, deps: SignalDeps): { readonly c
   on.on('SIGHUP', onHup);
   return {
     code,
+    get stopping() {
+      return stopping;
+    },
     detach() {
       on.off('SIGTERM', onTerm);
       on.off('SIGINT', onInt);

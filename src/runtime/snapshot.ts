@@ -18,6 +18,7 @@ import { type AddressBook, addressBook } from '../routing/address-book.ts';
 import { effectiveChain } from '../routing/chain-list.ts';
 import { RouteTable } from '../routing/table.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
+import { appProblems, watchApps } from '../upstream/app-watch.ts';
 import type { Caller } from '../upstream/caller.ts';
 import { compileApps, compileServices, retireServices } from '../upstream/compile-services.ts';
 import type { UpstreamEvents } from '../upstream/events.ts';
@@ -106,6 +107,12 @@ export class Snapshot {
   /** It is in force from here on. */
   activate(): void {
     for (const service of this.#services()) service.activate(this.#eager.has(service));
+    for (const app of this.apps.values()) watchApps(app);
+  }
+
+  /** What the local applications of this process's hops say against traffic; see `appProblems`. */
+  appProblems(unknown: boolean): readonly string[] {
+    return [...this.apps.values()].flatMap((app) => appProblems(app, unknown));
   }
 
   /** Services that this process sends requests to and whose endpoints have not all been checked once, where they are to be. */

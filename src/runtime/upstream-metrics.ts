@@ -48,6 +48,12 @@ export function upstreamMetrics(registry: Registry, log: Logger, services: Servi
       if (healthy) log.info({ service, endpoint, detail }, 'endpoint is healthy');
       else log.warn({ service, endpoint, detail }, 'endpoint is unhealthy');
     },
+    application(service, endpoint, accepting, first) {
+      // It may well start behind its hop.
+      if (!accepting && first) log.info({ service, endpoint }, 'the application does not accept connections yet');
+      else if (accepting) log.info({ service, endpoint }, 'the application accepts connections');
+      else log.warn({ service, endpoint }, 'the application does not accept connections');
+    },
     resting(service, endpoint, forMs) {
       log.info({ service, endpoint, forMs: Math.round(forMs) }, 'endpoint asked for rest');
     },

@@ -93,6 +93,7 @@ const MESH_HEADERS: ReadonlySet<string> = new Set([
   'x-selvedge-endpoint',
   'x-selvedge-timeout-ms',
   'x-selvedge-attempt',
+  'x-selvedge-path',
 ]);
 
 const NONE: readonly string[] = [];
@@ -118,6 +119,7 @@ function withTravellingHeaders(
     if (call.service.sharesHop(endpoint)) headers.push('x-selvedge-endpoint', endpoint.address);
     headers.push('x-selvedge-attempt', String(call.tried.length));
   }
+  if (mesh && call.hopPath !== null) headers.push('x-selvedge-path', call.hopPath);
   if (mesh && remainingMs !== Number.POSITIVE_INFINITY) headers.push('x-selvedge-timeout-ms', String(remainingMs));
   return { ...options, headers };
 }

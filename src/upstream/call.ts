@@ -28,6 +28,8 @@ export interface Call {
   readonly grpcTimeout: boolean;
   /** The endpoint that the client's session is bound to, or null. */
   readonly sticky: Endpoint | null;
+  /** Hops that the request has passed, as the next one is told (`x-selvedge-path`); null: none. */
+  readonly hopPath: string | null;
   /**
    * Milliseconds on the process clock after which no work is started; Infinity: none. Starts as the deadline that came with
    * the request; the deadline policy lowers it to the request timeout once the request's body is through.

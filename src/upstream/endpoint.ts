@@ -58,6 +58,8 @@ export class Endpoint {
   readonly key: string;
   readonly health: EndpointHealth;
   readonly latency = new PeakEwma();
+  /** Of a local application: whether it accepts connections; null: nobody has looked. See app-watch.ts. */
+  accepting: boolean | null = null;
   /** Requests that have chosen this endpoint and not ended. */
   inFlight = 0;
   /** What finds out whether it is fit, by what started it: active checks, or a wait for it to accept connections. */

@@ -17,6 +17,8 @@ export interface UpstreamEvents {
   returned(service: string, endpoint: string, by: 'probe' | 'health_check'): void;
   /** A verdict of active checks, the first one included. */
   checked(service: string, endpoint: string, healthy: boolean, detail: string): void;
+  /** A local application accepts connections, or does not: what the first look found, and every change. */
+  application(service: string, endpoint: string, accepting: boolean, first: boolean): void;
   resting(service: string, endpoint: string, forMs: number): void;
   /** Fewer endpoints are left than panicThreshold (or enough again). */
   panicking(service: string, panicking: boolean): void;
@@ -29,6 +31,7 @@ export const NO_EVENTS: UpstreamEvents = Object.freeze({
   ejected() {},
   returned() {},
   checked() {},
+  application() {},
   resting() {},
   panicking() {},
   retry() {},

@@ -25,6 +25,7 @@ export class SecondCall implements Call {
   readonly internal: boolean;
   readonly caller: Call['caller'];
   readonly grpcTimeout: boolean;
+  readonly hopPath: string | null;
   /** Long over: where no endpoint is up, the first try waits for both. */
   waitUntil = 1;
   readonly #first: Call;
@@ -43,6 +44,7 @@ export class SecondCall implements Call {
     this.internal = first.internal;
     this.caller = first.caller;
     this.grpcTimeout = first.grpcTimeout;
+    this.hopPath = first.hopPath;
   }
 
   get deadlineAt(): number {

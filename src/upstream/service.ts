@@ -82,6 +82,8 @@ export class Service {
   readonly outlierDetection: OutlierPolicy | null;
   readonly connections: Connections;
   readonly hashBy: HashKey | null;
+  /** There are active checks. */
+  readonly checksHealth: boolean;
   readonly #config: Shape;
   readonly #members: readonly ServiceMember[];
   readonly #all: Subset;
@@ -108,6 +110,7 @@ export class Service {
     this.outlierDetection = config.outlierDetection;
     this.connections = config.connections;
     this.hashBy = config.loadBalancing.by;
+    this.checksHealth = config.healthCheck !== null;
     this.#config = config;
     this.#members = members;
     this.#deps = deps;

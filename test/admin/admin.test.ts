@@ -19,7 +19,7 @@ function inspected(changes: Partial<Record<keyof Inspected, unknown>> = {}): Ins
     lastRejected: null,
     inFlight: 2,
     loaded: { provenance: { effective: () => ({ version: 1 }) } },
-    snapshot: { services, describeRoutes: () => [{ name: 'all' }] },
+    snapshot: { services, describeRoutes: () => [{ name: 'all' }], appProblems: () => [] },
     addresses: () => ({ 'gateway/public/http': { host: '0.0.0.0', port: 8080 } }),
     rollouts: { all: () => [] },
     ...changes,

@@ -159,10 +159,11 @@ t.test('a call crosses edge, hop, application, hop, application, and says so in 
       `${how}: edge, inbound, outbound, inbound`,
     );
     const own = Object.keys(seen.headers).filter((name) => name.startsWith('x-selvedge-'));
+    t.equal(seen.headers['x-selvedge-path'], '2;outbound/orders,inbound/stock', `${how}: since the last application`);
     t.same(
       own,
-      ['x-selvedge-timeout-ms'],
-      `${how}: of what hops tell each other only the deadline reaches the application, for its own calls`,
+      ['x-selvedge-path', 'x-selvedge-timeout-ms'],
+      `${how}: of what hops tell each other the deadline reaches the application, for its own calls, and the way`,
     );
   }
 });

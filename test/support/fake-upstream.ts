@@ -217,6 +217,7 @@ export function makeCall(service: Service, rest: Partial<Call> = {}): Call & { r
     hedge: null,
     outlierDetection: service.outlierDetection,
     outerAttempt: 0,
+    hopPath: null,
     hashKey: 0,
     sticky: null,
     waitUntil: 0,

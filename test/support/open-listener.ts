@@ -42,6 +42,7 @@ export class Recorder implements RequestSink {
   readonly requests: string[] = [];
   readonly refused: Code[] = [];
   readonly upgrades: { readonly req: IncomingMessage; readonly socket: Duplex; readonly head: Buffer }[] = [];
+  readonly connects: string[] = [];
   connection: Connection | null = null;
   handler: Handler = (req, res) => {
     req.resume();
@@ -59,6 +60,12 @@ export class Recorder implements RequestSink {
     this.connection = connection;
     this.upgrades.push({ req, socket, head });
     socket.end(`HTTP/1.1 101 Switching Protocols\r\nupgrade: ${req.headers.upgrade}\r\n\r\n`);
+  }
+
+  connect(connection: Connection, req: IncomingMessage, _socket: Duplex, _head: Buffer, open: () => void): void {
+    this.connection = connection;
+    this.connects.push(req.url as string);
+    open();
   }
 
   rejected(_listener: ListenerSpec, code: Code): void {
