@@ -217,3 +217,11 @@ rollout     from subset v1 to v2: 0.5%, 100%, each for 90s
   });
   t.notMatch(all + json, 'hush');
 });
+
+t.test('an address at an outbound side is explained as the service that it belongs to', async (t) => {
+  const { explanation } = await explained('GET', 'http://127.0.0.1:3003/x', { internal: 'orders' });
+  t.equal(explanation.request.host, 'cart');
+  t.equal(explanation.route?.name, 'internal/cart');
+  const edge = await explained('GET', 'http://127.0.0.1:3003/x');
+  t.equal(edge.explanation.request.host, '127.0.0.1', 'at the edge it is a host like others');
+});

@@ -25,6 +25,8 @@ async function echo(t: Test, app: string): Promise<number> {
 interface Mesh extends Running {
   /** Ports of listeners by key: `inbound/orders`, `outbound/orders`, `outbound/orders/stock`. */
   readonly ports: Readonly<Record<string, number>>;
+  /** Port of the application behind the hop of stock. */
+  readonly stock: number;
 }
 
 /**
@@ -102,7 +104,7 @@ async function mesh(
     ],
   } as never);
   const ports = Object.fromEntries(Object.entries(running.selvedge.addresses()).map(([key, { port }]) => [key, port]));
-  return { ...running, ports };
+  return { ...running, ports, stock };
 }
 
 async function json(url: string, headers: Record<string, string> = {}): Promise<Seen> {
@@ -204,6 +206,21 @@ t.test('a service that the mesh does not know is 404 at the outbound side, whate
     t.match(response, /"code":"SLV_SERVICE_NOT_FOUND"/);
   }
 });
+
+t.test(
+  'an address in Host leads to the service that has it, as the address of the endpoint or of its hop',
+  async (t) => {
+    const { ports, stock } = await mesh(t);
+    for (const address of [`127.0.0.1:${stock}`, `127.0.0.1:${ports['inbound/stock']}`]) {
+      const response = await exchange(t, ports['outbound/orders'], `GET /x HTTP/1.1\r\nHost: ${address}\r\n\r\n`);
+      t.match(response, /"app":"stock"/);
+      t.match(response, `"host":"${address}"`, 'and stays as it is');
+      t.match(response, /"via":"1.1 selvedge, 1.1 selvedge"/, 'through both hops');
+    }
+    const other = await exchange(t, ports['outbound/orders'], 'GET /x HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n');
+    t.match(other, /"code":"SLV_SERVICE_NOT_FOUND"/);
+  },
+);
 
 t.test(
   'absolute-form at the outbound side is routed by its authority, and the application gets origin form',

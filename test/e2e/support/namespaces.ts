@@ -4,13 +4,15 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { Test } from 'tap';
 
-/** The reason why namespaces cannot be made here; false: they can. */
+/** The reason why namespaces cannot be made here; false: they can. CI installs the tools, so there a missing one is a failure. */
 export function noNamespaces(...tools: string[]): string | false {
   if (process.platform !== 'linux') return 'network namespaces are Linux';
   if (process.getuid?.() !== 0) return 'making network namespaces needs root';
   for (const tool of ['ip', ...tools]) {
-    if (spawnSync(tool, [tool === 'ip' ? '-V' : '--version'], { stdio: 'ignore' }).status !== 0)
+    if (spawnSync(tool, [tool === 'ip' ? '-V' : '--version'], { stdio: 'ignore' }).status !== 0) {
+      if (process.env.CI === 'true') throw new Error(`${tool} is not installed`);
       return `${tool} is not installed`;
+    }
   }
   const name = newName();
   if (spawnSync('ip', ['netns', 'add', name], { stdio: 'ignore' }).status !== 0)
