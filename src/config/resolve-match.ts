@@ -23,7 +23,7 @@ export function resolveMatch(match: Cursor<MatchInput>, keepEncodedSlashes: bool
   };
 }
 
-function resolvePath(path: Cursor<NonNullable<MatchInput['path']>>, keepEncodedSlashes: boolean): PathMatch {
+export function resolvePath(path: Cursor<NonNullable<MatchInput['path']>>, keepEncodedSlashes: boolean): PathMatch {
   const [[kind, value]] = path.entries() as [[PathMatch['kind'], Cursor<string>]];
   if (kind === 'regex') {
     const problem = regexProblem(value.value);
@@ -49,7 +49,7 @@ function asciiPath(text: string): string {
   );
 }
 
-function resolveMethod(method: Cursor<string>): string {
+export function resolveMethod(method: Cursor<string>): string {
   const upper = method.value.toUpperCase();
   if (upper === 'CONNECT') method.error('CONNECT asks for a tunnel and never reaches a route');
   else if (!METHODS.includes(method.value)) {

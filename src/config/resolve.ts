@@ -5,6 +5,7 @@ import type { CompleteConfig } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import { listenHost } from './listen-host.ts';
 import type { AccessLog, Config, Metrics } from './model.ts';
+import { resolveEgress } from './resolve-egress.ts';
 import { resolveGateway } from './resolve-gateway.ts';
 import { resolveRoute } from './resolve-route.ts';
 import { resolveService } from './resolve-service.ts';
@@ -45,6 +46,7 @@ export function resolveConfig(config: Cursor<CompleteConfig>, clock: Clock): Con
       .filled()
       .items()
       .map((route) => resolveRoute(route, config)),
+    egress: resolveEgress(config.at('egress')),
   });
 }
 

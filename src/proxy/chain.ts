@@ -100,7 +100,7 @@ export async function buildChain(spec: ChainSpec, deps: ChainDeps, onClose: () =
     genReqId: (req) => (req as { [EXCHANGE]?: RequestExchange })[EXCHANGE]?.id ?? '',
   });
   for (const method of METHODS) {
-    if (method !== 'CONNECT') app.addHttpMethod(method, { hasBody: false, overrideExisting: true });
+    app.addHttpMethod(method, { hasBody: false, overrideExisting: true });
   }
   const interceptors: Interceptors = { perRequest: [], perAttempt: [], policies: {} };
   app.decorate('upstream', {
@@ -136,7 +136,7 @@ export async function buildChain(spec: ChainSpec, deps: ChainDeps, onClose: () =
     if (blame.replacesBodies) app.addHook('preParsing', keepPayload);
     await app.register(httpProxy, {
       upstream: '',
-      httpMethods: METHODS.filter((method) => method !== 'CONNECT'),
+      httpMethods: METHODS,
       proxyPayloads: false,
       undici: NEVER_USED,
       preHandler: terminal,

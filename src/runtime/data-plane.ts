@@ -100,11 +100,25 @@ export class DataPlane implements RequestSink {
   }
 
   upgrade(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): void {
+    const exchange = this.#beginRaw(connection, req, socket, head);
+    exchange.upgrade = String(req.headers.upgrade).toLowerCase();
+    this.#enter(exchange);
+  }
+
+  connect(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): void {
+    this.#enter(this.#beginRaw(connection, req, socket, head));
+  }
+
+  rejected(listener: ListenerSpec, code: Code): void {
+    this.#rejected.inc({ role: listener.role, owner: listener.owner, listener: listener.name, code });
+  }
+
+  /** A request whose socket may become something else than HTTP. */
+  #beginRaw(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): RequestExchange {
     const res = new ServerResponse(req);
     res.shouldKeepAlive = false;
     res.assignSocket(socket as Socket);
     const exchange = this.#begin(connection, req, res);
-    exchange.upgrade = String(req.headers.upgrade).toLowerCase();
     exchange.upgradeSocket = socket;
     exchange.upgradeHead = head;
     socket.on('error', ignoreSocketError);
@@ -115,11 +129,7 @@ export class DataPlane implements RequestSink {
       res.detachSocket(socket as Socket);
       (socket as Socket).destroySoon();
     });
-    this.#enter(exchange);
-  }
-
-  rejected(listener: ListenerSpec, code: Code): void {
-    this.#rejected.inc({ role: listener.role, owner: listener.owner, listener: listener.name, code });
+    return exchange;
   }
 
   #begin(connection: Connection, req: IncomingMessage, res: ServerResponse): RequestExchange {
@@ -166,7 +176,8 @@ export class DataPlane implements RequestSink {
       exchange.end();
       return;
     }
-    const refusal = understand(exchange, plan);
+    const tunnel = exchange.req.method === 'CONNECT';
+    const refusal = tunnel ? understandTunnel(exchange, plan) : understand(exchange, plan);
     if (refusal === null) {
       const lookup = plan.table.lookup({
         host: exchange.host,
@@ -175,7 +186,15 @@ export class DataPlane implements RequestSink {
         method: exchange.req.method as string,
         headers: exchange.req.headers,
       });
-      if (lookup !== null && follow(exchange, lookup)) {
+      if (tunnel && lookup !== null) {
+        exchange.refusal = new SelvedgeError(
+          'SLV_METHOD_UNSUPPORTED',
+          `"${exchange.host}" is called by HTTP, not CONNECT`,
+        );
+      } else if (lookup === null && plan.egress !== null && leave(exchange, plan.egress)) {
+        plan.egress.target.chain.enter(exchange);
+        return;
+      } else if (lookup !== null && follow(exchange, lookup)) {
         lookup.value.chain.enter(exchange);
         return;
       }
@@ -255,6 +274,38 @@ function travellingFacts(exchange: RequestExchange): SelvedgeError | null {
     : null;
 }
 
+/** `CONNECT host:port` (RFC 9110 section 9.3.6): a target of its own form, and no path. */
+function understandTunnel(exchange: RequestExchange, plan: ListenerPlan): SelvedgeError | null {
+  const { req, connection } = exchange;
+  const written = req.url as string;
+  exchange.clientAddress = clientAddressOf(plan.trust, connection.remoteAddress, req.headers).address;
+  const { host, port } = parseAuthority(written);
+  if (host === null || host === '' || port === null)
+    return new SelvedgeError('SLV_BAD_HOST', 'the target of a CONNECT is not host:port');
+  exchange.authority = written;
+  exchange.host = host;
+  exchange.port = port;
+  sanitiseHeaders(exchange);
+  return null;
+}
+
+/** False, with the reason as refusal, for what cannot be sent on. */
+function leave(exchange: RequestExchange, { target, way }: NonNullable<ListenerPlan['egress']>): boolean {
+  // Without a Host there is nowhere to go.
+  if (exchange.host === '') return false;
+  if (/^https:/i.test(exchange.req.url as string)) {
+    exchange.refusal = new SelvedgeError(
+      'SLV_BAD_REQUEST',
+      'https is asked of a proxy by CONNECT, not by an absolute URL',
+    );
+    return false;
+  }
+  exchange.target = target;
+  exchange.route = { name: target.route.name, matchedPrefix: '/' };
+  exchange.wayOut = way;
+  return true;
+}
+
 /** Takes the route on, unless the path needs a leave that it does not give. */
 function follow(exchange: RequestExchange, lookup: Lookup<RouteTarget<Chain>>): boolean {
   const { value: target, route } = lookup;
@@ -283,6 +334,7 @@ function onResponseClose(this: ServerResponse): void {
 
 function finishAbandoned(exchange: RequestExchange): void {
   const { res } = exchange;
+  if (exchange.tunnelled) return;
   if (!exchange.ended && !res.writableFinished) {
     exchange.reason ??= 'client_aborted';
     exchange.abort(new SelvedgeError('SLV_CLIENT_ABORTED', 'the client went away'));

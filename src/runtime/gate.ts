@@ -30,6 +30,11 @@ export class Gate implements RequestSink {
     else this.#waiting.push(() => this.#sink.upgrade(connection, req, socket, head));
   }
 
+  connect(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): void {
+    if (this.#waiting === null) this.#sink.connect(connection, req, socket, head);
+    else this.#waiting.push(() => this.#sink.connect(connection, req, socket, head));
+  }
+
   rejected(listener: ListenerSpec, code: Code, remoteAddress: string): void {
     this.#sink.rejected(listener, code, remoteAddress);
   }

@@ -49,6 +49,8 @@ export interface Connection {
 export interface RequestSink {
   request(connection: Connection, req: IncomingMessage, res: ServerResponse): void;
   upgrade(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): void;
+  /** A CONNECT of an outbound listener. */
+  connect(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): void;
   /** A connection was refused before any request could be read: malformed, too slow, too large. For metrics and log. */
   rejected(listener: ListenerSpec, code: import('../errors.ts').Code, remoteAddress: string): void;
 }

@@ -148,11 +148,7 @@ export class Listener {
     });
     server.on('checkExpectation', (req, res) => this.#request(req, res, 'SLV_EXPECTATION_FAILED'));
     server.on('upgrade', (req, socket, head) => this.#upgrade(req, socket, head));
-    server.on('connect', (_req, socket) => {
-      const connection = connectionOf(socket) as OpenConnection;
-      socket.on('error', ignore);
-      if (!connection.closing) this.#refuseInTurn(connection, 'SLV_METHOD_UNSUPPORTED');
-    });
+    server.on('connect', (req, socket, head) => this.#connect(req, socket, head));
     server.on('clientError', (error, socket) => this.#clientError(error, socket as Socket));
     server.on('drop', (dropped) =>
       this.#sink.rejected(this.#spec, 'SLV_CONNECTION_LIMIT', dropped?.remoteAddress ?? ''),
@@ -200,6 +196,19 @@ export class Listener {
     else if (takesUpgrade(req)) this.#handOver(connection, () => this.#sink.upgrade(connection, req, socket, head));
     else if (connection.busy) connection.response?.once('close', () => this.#parseAgain(connection, req, head));
     else this.#parseAgain(connection, req, head);
+  }
+
+  /** Tunnels are for applications behind their hop. */
+  #connect(req: http.IncomingMessage, socket: Duplex, head: Buffer): void {
+    const connection = connectionOf(socket) as OpenConnection;
+    socket.on('error', ignore);
+    if (connection.closing) return;
+    const { role, fixedService } = this.#spec;
+    // Answers to earlier requests would run into the tunnel.
+    const possible = role === 'outbound' && fixedService === null && !connection.busy;
+    const code = possible ? this.#check(connection, req) : 'SLV_METHOD_UNSUPPORTED';
+    if (code !== null) this.#refuseInTurn(connection, code);
+    else this.#handOver(connection, () => this.#sink.connect(connection, req, socket, head));
   }
 
   /** Only Node before 24.9 gets here: see `putBack`. */

@@ -3,17 +3,21 @@ import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import type { Config, PluginUse, RouteConfig, ServiceConfig } from '../config/model.ts';
 import type { Problem } from '../config/problem.ts';
+import { compileEgress } from '../egress/policy.ts';
 import { gatewayListeners } from '../gateway/gateway.ts';
 import { compileTrust, type Trust } from '../gateway/trust.ts';
 import { hopListeners } from '../internal/internal.ts';
 import type { Builtins, Role } from '../plugin.ts';
 import { buildChain, type Chain } from '../proxy/chain.ts';
+import { type EgressState, wayOut } from '../proxy/egress.ts';
+import type { WayOut } from '../proxy/exchange.ts';
 import { type LoadedPlugin, loadPlugins, referenceProblems } from '../proxy/load-plugin.ts';
 import type { ServiceDirectory } from '../proxy/own-request.ts';
 import { routePolicies } from '../proxy/policies.ts';
 import type { Rollout } from '../proxy/rollout.ts';
 import { activeRollout, compileBackends, type RouteTarget } from '../proxy/target.ts';
 import { effectiveChain } from '../routing/chain-list.ts';
+import { egressRoute } from '../routing/scope.ts';
 import { RouteTable } from '../routing/table.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
 import { compileApps, compileServices, retireServices } from '../upstream/compile-services.ts';
@@ -42,6 +46,7 @@ export interface CompileDeps {
   /** For plugins that send requests of their own: the services in force at that moment. */
   readonly services: ServiceDirectory;
   readonly events: UpstreamEvents;
+  readonly egress: EgressState;
 }
 
 /** What a listener does with a request. */
@@ -53,6 +58,8 @@ export interface ListenerPlan {
   readonly trust: Trust;
   /** Outbound local port: the service, whatever Host says. */
   readonly fixedHost: string | null;
+  /** Outbound: what no route takes goes this way; null: nowhere. */
+  readonly egress: { readonly target: RouteTarget<Chain>; readonly way: WayOut } | null;
 }
 
 /** One route of one listener, as the admin API shows it. */
@@ -185,6 +192,7 @@ export async function compile(
       ]),
     );
     const plans = new Map<string, ListenerPlan>();
+    const way = config.egress === null ? null : wayOut(compileEgress(config.egress), deps.egress);
     const targets = new Map<string, readonly RouteTarget<Chain>[]>();
     const eager = new Set<Service>(apps.values());
     const rollouts = new Map<string, Rollout>();
@@ -209,6 +217,10 @@ export async function compile(
         fallback,
         trust: compileTrust(spec.clientAddress),
         fixedHost: spec.fixedService,
+        egress:
+          spec.role === 'outbound' && spec.fixedService === null && way !== null
+            ? { target: egressTarget(spec, fallback, services), way }
+            : null,
       });
       targets.set(spec.key, compiled);
     }
@@ -247,6 +259,12 @@ function scopeOf(config: Config, spec: ListenerSpec): Scope {
   const { defaults, inherited, routes: served } = listenerScope(config, spec);
   const routes = served.map((route) => ({ route, plugins: effectiveChain(inherited, route.plugins) }));
   return { spec, defaults, routes, uses: [...new Set([...defaults, ...routes.flatMap((route) => route.plugins)])] };
+}
+
+/** Its backend is found for each request: see proxy/egress.ts. */
+function egressTarget(spec: ListenerSpec, chain: Chain, services: ReadonlyMap<string, Service>): RouteTarget<Chain> {
+  const route = egressRoute(spec.at);
+  return { route, chain, backends: [], policies: routePolicies(route, chain.policies), rollout: null, services };
 }
 
 /** The services that the routes of a listener lead to, by themselves and by their plugins. */

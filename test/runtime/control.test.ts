@@ -377,19 +377,21 @@ t.test('what arrives on a listener before its config is in force waits for it', 
   const sink = {
     request: (_connection: unknown, req: unknown) => void entered.push(`request ${req}`),
     upgrade: (_connection: unknown, req: unknown) => void entered.push(`upgrade ${req}`),
+    connect: (_connection: unknown, req: unknown) => void entered.push(`connect ${req}`),
     rejected: (_listener: unknown, code: unknown) => void entered.push(`rejected ${code}`),
   } as RequestSink;
   const gate = new Gate(sink);
   const arrive = (name: string): void => {
     gate.request(null as never, name as never, null as never);
     gate.upgrade(null as never, name as never, null as never, null as never);
+    gate.connect(null as never, name as never, null as never, null as never);
   };
   arrive('early');
   gate.rejected(null as never, 'SLV_BAD_REQUEST', '');
   t.same(entered, ['rejected SLV_BAD_REQUEST']);
   gate.open();
   arrive('late');
-  t.same(entered.slice(1), ['request early', 'upgrade early', 'request late', 'upgrade late']);
+  t.same(entered.slice(1), ['request early', 'upgrade early', 'connect early', 'request late', 'upgrade late', 'connect late']);
 });
 
 function commonNameAt(t: Test, port: number): Promise<string> {

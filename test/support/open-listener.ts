@@ -60,6 +60,12 @@ export class Recorder implements RequestSink {
     socket.end(`HTTP/1.1 101 Switching Protocols\r\nupgrade: ${req.headers.upgrade}\r\n\r\n`);
   }
 
+  connect(connection: Connection, req: IncomingMessage, socket: Duplex): void {
+    this.connection = connection;
+    this.requests.push(`${req.method} ${req.url}`);
+    socket.end('HTTP/1.1 200 Connection Established\r\n\r\n');
+  }
+
   rejected(_listener: ListenerSpec, code: Code): void {
     this.refused.push(code);
   }
