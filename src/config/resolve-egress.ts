@@ -14,6 +14,7 @@ type AllowInput = NonNullable<EgressInput['allow']>[number];
 type RuleInput = Omit<AllowInput, 'tls'> & { tls?: boolean };
 
 const ANYONE = 'service/*';
+const CALLER = /^service\/./;
 /** Of log lines and metrics: what no rule may be called. */
 const OWN_NAMES = ['egress.default', 'egress.addresses'];
 
@@ -37,7 +38,7 @@ export function resolveEgress(written: Cursor<CompleteConfig['egress']>): Egress
 function resolveRule(rule: Cursor<RuleInput>, fallbackName: string, kind: 'deny' | 'allow'): EgressRule {
   const from = rule.at('from').items();
   for (const caller of from) {
-    if (!/^service\/./.test(caller.value))
+    if (!CALLER.test(caller.value))
       caller.error(`"${caller.value}" is no caller: write service/NAME, or ${ANYONE} for every hop`);
   }
   const methods = rule.at('methods').items().map(resolveMethod);
@@ -54,7 +55,10 @@ function resolveRule(rule: Cursor<RuleInput>, fallbackName: string, kind: 'deny'
     name: rule.at('name').given()?.value ?? fallbackName,
     at: rule.place,
     from: from.some(({ value }) => value === ANYONE) ? null : from.map(({ value }) => value.slice('service/'.length)),
-    hosts: rule.at('hosts').items().map(resolveHost),
+    hosts: rule
+      .at('hosts')
+      .items()
+      .map((host) => resolveHost(host, 'ports')),
     ports: rule
       .at('ports')
       .items()
@@ -96,6 +100,10 @@ export function checkEgress(
   for (const rule of [...egress.at('deny').filled().items(), ...egress.at('allow').filled().items()]) {
     checkName(rule as Cursor<RuleInput>, seen);
     for (const caller of rule.at('from').items()) checkCaller(caller, names, incomplete);
+    for (const host of rule.at('hosts').items()) {
+      if (names.services.has(host.value))
+        host.warn('is a service of the mesh: calls of it do not leave the mesh, so this says nothing');
+    }
     if (rule.path.startsWith('egress.allow')) checkTunnels(rule as Cursor<RuleInput>);
   }
   if (names.services.has('egress'))
@@ -115,7 +123,7 @@ function checkName(rule: Cursor<RuleInput>, seen: Map<string, string>): void {
 
 function checkCaller(caller: Cursor<string>, { services }: KnownNames, incomplete: boolean): void {
   const name = caller.value.slice('service/'.length);
-  if (incomplete || caller.value === ANYONE || !caller.value.startsWith('service/') || services.has(name)) return;
+  if (incomplete || caller.value === ANYONE || !CALLER.test(caller.value) || services.has(name)) return;
   caller.error(`no service "${name}"${didYouMean(name, services.keys())}`);
 }
 
