@@ -131,7 +131,11 @@ export function egressYaml(rules: readonly Rule[]): string {
   if (rules.length === 0) return 'egress:\n  default: deny\n  allow: []\n';
   const lines = rules.map(({ owners, host, ports, cidrs, calls }) => {
     const from = owners.map((owner) => `service/${owner}`).join(', ');
-    const written = host.includes(':') ? `"[${host}]"` : /^[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)+$/.test(host) ? host : JSON.stringify(host);
+    const written = host.includes(':')
+      ? `"[${host}]"`
+      : /^[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)+$/.test(host)
+        ? host
+        : JSON.stringify(host);
     const networks = cidrs.length === 0 ? '' : `, cidrs: [${cidrs.map((cidr) => JSON.stringify(cidr)).join(', ')}]`;
     const counted = calls === 1 ? '1 call' : `${calls} calls`;
     return `    - { from: [${from}], hosts: [${written}], ports: [${ports.join(', ')}]${networks} } # ${counted}`;
