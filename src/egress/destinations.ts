@@ -44,18 +44,14 @@ export class Destinations {
     return service;
   }
 
-  /** Resolves when every request has ended and every connection is closed. */
-  async close(): Promise<void> {
-    const services = [...this.#services.values()];
-    this.#services.clear();
-    await Promise.all(services.map((service) => service.close()));
-  }
-
+  /** Breaks everything off at once. */
   destroy(): void {
     for (const service of this.#services.values()) service.destroy();
     this.#services.clear();
   }
 }
+
+const CONNECT_TIMEOUT_MS = 5_000;
 
 const NOWHERE = Object.freeze({ file: '', line: 0, column: 0 });
 
@@ -96,5 +92,3 @@ function destination(port: number, addresses: readonly string[]): ServiceConfig 
     retryBudget: { share: 0.2, windowMs: 10_000, minPerSecond: 10 },
   };
 }
-
-export const CONNECT_TIMEOUT_MS = 5_000;

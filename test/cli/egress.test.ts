@@ -5,6 +5,7 @@ import { Readable } from 'node:stream';
 import t from 'tap';
 import { checkConfig } from '../../src/cli/check-config.ts';
 import { egressCommand } from '../../src/cli/egress.ts';
+import { command as explainCommand } from '../../src/cli/explain.ts';
 import { compileEgress } from '../../src/egress/policy.ts';
 import { runCommand } from './support/io.ts';
 
@@ -158,4 +159,42 @@ t.test('wrong usage says what is right', async (t) => {
     code: 3,
     stderr: /cannot read nowhere.ndjson: ENOENT/,
   });
+});
+
+t.test('explain says how a call leaves the mesh, or which rule keeps it in', async (t) => {
+  const rules = `egress:
+  deny: [{ name: no-mail, ports: [25] }]
+  allow:
+    - { hosts: [api.test], ports: [80], paths: [/v1] }
+    - { hosts: [pay.test], ports: [443] }
+    - { name: local, hosts: ["10.0.0.1"], cidrs: [10.0.0.1] }
+`;
+  const dir = t.testdir({
+    'selvedge.yaml': CONFIG + rules,
+    'audit.yaml': `${CONFIG}egress: { audit: true }\n`,
+    'none.yaml': CONFIG,
+  });
+  const explain = async (url: string, file = 'selvedge.yaml'): Promise<string> => {
+    const args = ['GET', url, '-c', file, '--internal', 'cart'];
+    const { code, stdout } = await runCommand(explainCommand, args, dir);
+    return `${code} ${stdout.trim().split('\n').at(-1)}`;
+  };
+  t.equal(
+    await explain('http://api.test/v1/x'),
+    '0 egress      by plain HTTP to api.test, port 80, if what the name resolves to is allowed at the call',
+  );
+  t.equal(
+    await explain('http://api.test/v2'),
+    '1 answer      403 SLV_EGRESS_DENIED: by plain HTTP to api.test, port 80: egress.default',
+  );
+  t.match(await explain('https://pay.test/'), /^0 egress {6}as a tunnel \(CONNECT\) to pay\.test, port 443, if/);
+  t.match(await explain('http://pay.test:25/'), /^1 answer {6}403 SLV_EGRESS_DENIED: .* port 25: no-mail$/);
+  t.match(await explain('http://10.0.0.1/'), /^0 egress .* by local$/);
+  t.match(await explain('http://127.1/'), /^1 answer {6}400 SLV_BAD_HOST/);
+  t.match(
+    await explain('http://api.test/', 'audit.yaml'),
+    /^0 egress .* though egress\.default denies it: egress\.audit is on$/,
+  );
+  t.match(await explain('http://api.test/', 'none.yaml'), /^1 answer {6}404 SLV_SERVICE_NOT_FOUND/);
+  t.match(await explain('http://orders/', 'selvedge.yaml'), /^0 /);
 });

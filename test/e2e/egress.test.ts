@@ -33,6 +33,7 @@ interface Hop {
   readonly registry: Registry;
   readonly looked: string[];
   inFlight(): number;
+  close(): Promise<void>;
   reload(egress: object | undefined): Promise<void>;
 }
 
@@ -81,6 +82,7 @@ async function hop(t: Test, egress: object | undefined, options: { names?: typeo
     registry,
     looked,
     inFlight: () => runtime.inFlight,
+    close: () => runtime.close({ timeoutMs: 0 }),
     async reload(next) {
       policy = next;
       await runtime.reload('test');
@@ -402,6 +404,20 @@ t.test('a tunnel that is denied, fails or is malformed is answered as what it is
     const answer = await client.until('"requestId"');
     t.match([statusOf(answer), codeOf(answer)], [status, code], authority);
   }
+});
+
+t.test('a tunnel counts as in flight, outlives a reload and is cut at the end', async (t) => {
+  const { port } = await rawUpstream(t, () => undefined);
+  const allow = [{ hosts: ['api.shop.test'], tls: false, ...LOOPBACK }];
+  const cart = await hop(t, { allow });
+  const client = await tunnel(t, cart.port, `api.shop.test:${port}`);
+  t.equal(cart.inFlight(), 1);
+  await cart.reload({ default: 'deny' });
+  t.equal(cart.inFlight(), 1);
+  t.equal(client.ended, null);
+  await cart.close();
+  await client.closed();
+  t.equal(cart.inFlight(), 0);
 });
 
 t.test('the access log names host, port, rule and verdict', async (t) => {
