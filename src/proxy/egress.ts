@@ -58,6 +58,12 @@ export function wayOut(policy: EgressPolicy, state: EgressState): WayOut {
       const { addresses, tls, verdict } = decision;
       const audit = verdict === 'audit_denied' || policy.audit;
       const { host, port } = call;
+      // Once a tunnel, by what its first words made of the verdict; by the verdict itself where none were said.
+      let counted = false;
+      const count = (judged: EgressDecision): void => {
+        if (!counted) countEgress(counter, call.from, judged);
+        counted = true;
+      };
       await new Promise<void>((resolve, reject) => {
         openEgressTunnel(
           { client, head, host, port, addresses, tls, audit, idleMs: TUNNEL_IDLE_MS, wheel },
@@ -66,14 +72,18 @@ export function wayOut(policy: EgressPolicy, state: EgressState): WayOut {
               exchange.endpoint = address;
               answer(exchange, reply);
             },
-            failed: reject,
+            failed(error) {
+              count(decision);
+              reject(error);
+            },
             judged(error) {
               const judged = error === null ? decision : { ...decision, verdict: refusedVerdict(audit) };
               if (error !== null) exchange.reason = error.reason;
               record(exchange, judged);
-              countEgress(counter, call.from, judged);
+              count(judged);
             },
             closed({ toClient }, error) {
+              count(decision);
               exchange.bytesOut += toClient;
               if (error !== null) exchange.reason ??= error.reason;
               exchange.res.emit('finish');

@@ -404,6 +404,7 @@ t.test('a tunnel that is denied, fails or is malformed is answered as what it is
     const answer = await client.until('"requestId"');
     t.match([statusOf(answer), codeOf(answer)], [status, code], authority);
   }
+  t.strictSame(await counted(cart), { 'cart egress.default denied': 2, 'cart open allowed': 1 });
 });
 
 t.test('a tunnel counts as in flight, outlives a reload and is cut at the end', async (t) => {
