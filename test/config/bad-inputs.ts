@@ -894,7 +894,11 @@ export const BAD_INPUTS: readonly BadInput[] = [
     '~:14:14 telemetry.tracing: not supported by this version',
   ),
   // Egress
-  top('an egress that nobody ever asks', 'egress: {}', '~:13:9 warning: egress: no hop has an "outbound", so no call ever asks'),
+  top(
+    'an egress that nobody ever asks',
+    'egress: {}',
+    '~:13:9 warning: egress: no hop has an "outbound", so no call ever asks',
+  ),
   egress(
     'callers that do not exist',
     'allow: [{ from: [service/ordrs, orders, gateway/public, service/] }]',

@@ -391,7 +391,14 @@ t.test('what arrives on a listener before its config is in force waits for it', 
   t.same(entered, ['rejected SLV_BAD_REQUEST']);
   gate.open();
   arrive('late');
-  t.same(entered.slice(1), ['request early', 'upgrade early', 'connect early', 'request late', 'upgrade late', 'connect late']);
+  t.same(entered.slice(1), [
+    'request early',
+    'upgrade early',
+    'connect early',
+    'request late',
+    'upgrade late',
+    'connect late',
+  ]);
 });
 
 function commonNameAt(t: Test, port: number): Promise<string> {
