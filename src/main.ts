@@ -10,6 +10,7 @@ const COMMANDS: CommandTable = {
   explain: () => import('./cli/explain.ts'),
   rollout: () => import('./cli/rollout.ts'),
   intercept: () => import('./cli/intercept.ts'),
+  egress: () => import('./cli/egress.ts'),
   init: () => import('./cli/init.ts'),
   schema: () => import('./cli/schema.ts'),
 };

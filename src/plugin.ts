@@ -79,6 +79,8 @@ export interface Exchange {
   readonly scheme: 'http' | 'https';
   /** Lower-case, without port. */
   readonly host: string;
+  /** The port that the request names beside the host, as digits; null: none. */
+  readonly port: string | null;
   /** Normalised path: what was matched and will be sent (before rewrites). */
   readonly path: string;
   /** Without `?`, byte for byte; empty when there is none. */
@@ -96,6 +98,10 @@ export interface Exchange {
   readonly startedAt: number;
   /** Why Selvedge itself answered or broke off: `route_not_found`, `upstream_reset` … null: the service's own answer went through. */
   reason: string | null;
+  /** Name of the policy that decided whether the request may go where it wants to; null: none was asked. */
+  decidedBy: string | null;
+  /** What it decided: `allowed`, `denied`, or `audit_denied` where it is on trial. */
+  verdict: string | null;
   readonly bytesIn: number;
   readonly bytesOut: number;
   /** Policies for this request alone; they come before the route's and the chain's. Set them before the request is forwarded. */

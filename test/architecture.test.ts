@@ -17,6 +17,7 @@ const layers: readonly (readonly string[])[] = [
   ['config'],
   ['runtime/listener-spec'],
   ['routing', 'upstream', 'gateway', 'internal', 'identity'],
+  ['egress'],
   ['proxy'],
   ['runtime'],
   ['admin'],

@@ -4,7 +4,7 @@ import type { ExplainedAction, ExplainedBackend, ExplainedCandidate, Explanation
 
 /** Ends with a line break. */
 export function explanationText(explanation: Explanation): string {
-  const { listener, request, considered, refused, route } = explanation;
+  const { listener, request, considered, refused, route, egress } = explanation;
   const lines = [
     `listener    ${listener.role} ${listener.owner}, ${listener.name} (${listener.address})`,
     `host        ${request.host === null ? 'malformed' : request.host || 'none'}`,
@@ -14,6 +14,8 @@ export function explanationText(explanation: Explanation): string {
   if (considered.length > 0) lines.push('considered', ...considered.map(candidateLine));
   if (refused !== null) {
     lines.push(`answer      ${refused.status} ${refused.code}: ${refused.why}`);
+  } else if (egress !== undefined) {
+    lines.push(`egress      ${egress}`);
   } else if (route !== null) {
     lines.push(`route       ${route.name} (${route.place}), by ${route.match}`);
     const chain = route.chain.map(({ plugin, from }) => `${plugin} (${from})`);

@@ -11,6 +11,7 @@ import { listenerScope } from '../runtime/listener-scope.ts';
 import type { ListenerSpec } from '../runtime/listener-spec.ts';
 import { type Command, type CommandInput, EXIT, UsageError } from './command.ts';
 import { configPath } from './config-option.ts';
+import { withEgress } from './explain-egress.ts';
 import { explanationText } from './explain-text.ts';
 
 export const command: Command = {
@@ -29,7 +30,7 @@ export const command: Command = {
 Prints the listener, the routes in order of precedence with the first condition that failed in each, the chosen route with
 its chain, services, endpoints, timeouts and retries, or what is answered instead.
 
-Exit codes: 0 a route takes the request, 1 none does (404) or the request is refused (400), 2 wrong usage, 3 the config has errors.`,
+Exit codes: 0 a route takes the request or it may leave the mesh, 1 none does (404) or the request is refused (400, 403), 2 wrong usage, 3 the config has errors.`,
   options: {
     config: { type: 'string', short: 'c' },
     header: { type: 'string', short: 'H', multiple: true },
@@ -47,7 +48,8 @@ Exit codes: 0 a route takes the request, 1 none does (404) or the request is ref
       return EXIT.couldNotStart;
     }
     const spec = chooseListener(config, question);
-    const explanation = explainRequest(config, listenerOf(config, spec), question.asked);
+    const routed = explainRequest(config, listenerOf(config, spec), question.asked);
+    const explanation = withEgress(routed, config, spec, question.asked, question.scheme);
     io.stdout.write(
       input.values.json === true ? `${JSON.stringify(explanation, null, 2)}\n` : explanationText(explanation),
     );

@@ -23,7 +23,7 @@ export function resolveMatch(match: Cursor<MatchInput>, keepEncodedSlashes: bool
   };
 }
 
-function resolvePath(path: Cursor<NonNullable<MatchInput['path']>>, keepEncodedSlashes: boolean): PathMatch {
+export function resolvePath(path: Cursor<NonNullable<MatchInput['path']>>, keepEncodedSlashes: boolean): PathMatch {
   const [[kind, value]] = path.entries() as [[PathMatch['kind'], Cursor<string>]];
   if (kind === 'regex') {
     const problem = regexProblem(value.value);
@@ -49,7 +49,7 @@ function asciiPath(text: string): string {
   );
 }
 
-function resolveMethod(method: Cursor<string>): string {
+export function resolveMethod(method: Cursor<string>): string {
   const upper = method.value.toUpperCase();
   if (upper === 'CONNECT') method.error('CONNECT asks for a tunnel and never reaches a route');
   else if (!METHODS.includes(method.value)) {
@@ -78,11 +78,11 @@ function resolveValues(values: Cursor<MatchInput['headers']>, what: 'header' | '
 }
 
 /** Lower-case, ASCII, without the trailing dot. */
-export function resolveHost(host: Cursor<string>): string {
+export function resolveHost(host: Cursor<string>, portsBy: 'listeners' | 'ports' = 'listeners'): string {
   const wildcard = host.value.startsWith('*.');
   const name = wildcard ? host.value.slice(2) : host.value;
   const parsed = parseHost(domainToASCIIOf(name))?.replace(/\.$/, '') ?? null;
-  if (parsed === null) host.error(`"${host.value}" ${hostFault(host.value)}`);
+  if (parsed === null) host.error(`"${host.value}" ${hostFault(host.value, portsBy)}`);
   return `${wildcard ? '*.' : ''}${parsed ?? name}`;
 }
 
@@ -90,9 +90,9 @@ function domainToASCIIOf(name: string): string {
   return /\P{ASCII}/u.test(name) ? domainToASCII(name) : name;
 }
 
-function hostFault(host: string): string {
+function hostFault(host: string, portsBy: string): string {
   if (host === '*') return 'stands for any host: leave "hosts" out instead';
   if (host.includes('*')) return 'is not a host: "*." is possible only as the first label';
-  if (/:\d+$/.test(host)) return 'is not a host: leave out the port, "listeners" chooses by port';
+  if (/:\d+$/.test(host)) return `is not a host: leave out the port, "${portsBy}" chooses by port`;
   return 'is not a host name';
 }

@@ -29,7 +29,15 @@ export function resolveRoute(route: Cursor<CompleteRoute>, config: Cursor<Comple
     gateways: internal.length > 0 ? [] : (route.value.gateways ?? Object.keys(config.value.gateways ?? {})),
     internal,
     listeners: route.value.listeners ?? null,
-    hosts: [...new Set(route.at('hosts').filled().items().map(resolveHost))],
+    hosts: [
+      ...new Set(
+        route
+          .at('hosts')
+          .filled()
+          .items()
+          .map((host) => resolveHost(host)),
+      ),
+    ],
     matches,
     plugins: [...route.at('plugins').items().map(pluginUse), ...keyPlugins(route, config, action)],
     action,

@@ -4,6 +4,7 @@ import type { CompleteConfig } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import { listenHost } from './listen-host.ts';
 import type { AccessLog, Config, Metrics } from './model.ts';
+import { resolveEgress } from './resolve-egress.ts';
 import { resolveGateway } from './resolve-gateway.ts';
 import { resolveMesh } from './resolve-mesh.ts';
 import { resolveRoute } from './resolve-route.ts';
@@ -43,6 +44,7 @@ export function resolveConfig(config: Cursor<CompleteConfig>, cwd: string, clock
       .filled()
       .items()
       .map((route) => resolveRoute(route, config)),
+    egress: resolveEgress(config.at('egress')),
   });
 }
 

@@ -1,6 +1,7 @@
 // The one source of what a config may say: types, validation, defaults, editor completion and the reference all come from here.
 import * as Type from 'typebox/type';
 import { choice, duration, flag, integer, list, named, object, port, share, text } from '../schema-parts.ts';
+import { egress } from './schema-egress.ts';
 import { gateways } from './schema-gateway.ts';
 import { mesh } from './schema-mesh.ts';
 import { routes } from './schema-route.ts';
@@ -170,6 +171,7 @@ export const ConfigSchema = Type.Object(
     gateways: Type.Optional(gateways),
     services: Type.Optional(services),
     routes: Type.Optional(routes),
+    egress: Type.Optional(egress),
   },
   {
     additionalProperties: false,

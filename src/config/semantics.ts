@@ -5,6 +5,7 @@ import type { Cursor } from './cursor.ts';
 import type { KnownNames } from './known-names.ts';
 import type { Config, PluginUse } from './model.ts';
 import { formatPlace } from './problem.ts';
+import { checkEgress } from './resolve-egress.ts';
 import { checkRolloutNames } from './resolve-rollout.ts';
 import { didYouMean } from './suggest.ts';
 
@@ -26,6 +27,7 @@ export function checkSemantics(written: Cursor<CompleteConfig>, config: Config, 
     const ports = service.at('internal').given()?.at('outbound').given()?.at('ports').filled().entries() ?? [];
     for (const [name, address] of ports) if (!options.incomplete) checkService(address, name, options.names);
   }
+  checkEgress(written, config, options.names, options.incomplete);
   checkAddresses(written, config, options.roles);
 }
 

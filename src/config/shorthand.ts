@@ -12,6 +12,9 @@ export function expandShorthand(config: Json, origins: Origins): void {
     if (service.tls === true) service.tls = origins.expand({}, origins.child(service, 'tls'));
     if (service.tls === false) delete service.tls;
   }
+  const egress = (config.egress ?? {}) as Json;
+  for (const rule of [...mapsIn(egress.deny), ...mapsIn(egress.allow)])
+    expandEach(rule.paths, origins, (prefix) => ({ prefix }));
   for (const route of mapsIn(config.routes)) {
     if ('to' in route && !Array.isArray(route.to)) route.to = origins.expand([route.to], origins.child(route, 'to'));
     expandEach(route.to, origins, (service) => ({ service }));

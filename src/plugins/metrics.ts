@@ -64,13 +64,17 @@ export default definePlugin(
     app.addHook('onResponse', (request, reply, done) => {
       // A plugin before this one may have answered: then the request never counted as in flight.
       if ((request as { [counted]?: boolean })[counted]) inFlight.pending--;
-      const { route, service, reason, attempts, startedAt } = request.selvedge;
+      const { route, service, reason, verdict, attempts, startedAt } = request.selvedge;
       const name = route?.name ?? '';
       const status = finalStatus(request, reply);
       counters.requests.get([role, owner, name, service ?? '', String(status), reason ?? '']).pending++;
-      // An upgraded connection lasts as long as its ends like: no latency of anything.
-      if (status !== 101) durations.table.get([role, owner, name]).observe((performance.now() - startedAt) / 1_000);
-      for (const { endpoint, outcome } of attempts) counters.attempts.get([service ?? '', endpoint, outcome]).pending++;
+      // An upgraded connection or a tunnel lasts as long as its ends like: no latency of anything.
+      if (status !== 101 && (request.method !== 'CONNECT' || reason !== null))
+        durations.table.get([role, owner, name]).observe((performance.now() - startedAt) / 1_000);
+      // Beyond the mesh addresses are as many as applications like.
+      const beyond = verdict !== null && role === 'outbound' && service === 'egress';
+      for (const { endpoint, outcome } of attempts)
+        counters.attempts.get([service ?? '', beyond ? '' : endpoint, outcome]).pending++;
       done();
     });
   },

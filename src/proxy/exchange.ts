@@ -1,13 +1,14 @@
 // The record of one request, made when its head has arrived and read by every later step: `request.selvedge`.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex, Readable } from 'node:stream';
+import type { FastifyReply } from 'fastify';
 import type { DispatchController } from '../dispatch.ts';
 import type { SelvedgeError } from '../errors.ts';
 import type { LinkedList, Member } from '../linked-list.ts';
 import type { Attempt, Exchange, Peer, Policies, Role, RouteInfo } from '../plugin.ts';
 import type { Connection } from '../runtime/listener-spec.ts';
 import type { Version } from './rollout.ts';
-import type { RouteTarget, TargetChain } from './target.ts';
+import type { RouteTarget, TargetBackend, TargetChain } from './target.ts';
 
 /** Where the exchange hangs on Node's request, so that chain and plugins find it. */
 export const EXCHANGE: unique symbol = Symbol('selvedge.exchange');
@@ -16,6 +17,14 @@ declare module 'node:http' {
   interface IncomingMessage {
     [EXCHANGE]?: RequestExchange;
   }
+}
+
+/** Beyond the mesh, where every request says by itself where it goes. */
+export interface WayOut {
+  /** Rejects with a SelvedgeError where it may not go. */
+  backend(exchange: RequestExchange): Promise<TargetBackend>;
+  /** Of a CONNECT: answers it. Rejects while it has no answer; resolves when the tunnel is closed. */
+  tunnel(exchange: RequestExchange, reply: FastifyReply): Promise<void>;
 }
 
 export class RequestExchange implements Exchange, Member<RequestExchange> {
@@ -60,6 +69,10 @@ export class RequestExchange implements Exchange, Member<RequestExchange> {
   endpoint: string | null = null;
   readonly attempts: Attempt[] = [];
   reason: string | null = null;
+  decidedBy: string | null = null;
+  verdict: string | null = null;
+  /** Set where it leaves the mesh. */
+  wayOut: WayOut | null = null;
   policies: Policies | null = null;
   /** Tries that the caller's side has made, this one included; 0: the caller is no hop of the mesh. */
   outerAttempt = 0;
@@ -82,6 +95,8 @@ export class RequestExchange implements Exchange, Member<RequestExchange> {
   upgrade: string | null = null;
   upgradeSocket: Duplex | null = null;
   upgradeHead: Buffer | null = null;
+  /** Its socket belongs to a tunnel, which ends the exchange. */
+  tunnelled = false;
   /** Refused before any route was chosen: the chain's terminal handler answers with it. */
   refusal: SelvedgeError | null = null;
   /** performance.now() milliseconds; Infinity: none came with the request. */

@@ -15,7 +15,7 @@ import type { Endpoint } from '../upstream/endpoint.ts';
 import type { Service } from '../upstream/service.ts';
 import { BodyWatch } from './body-watch.ts';
 import { chooseBackend } from './choose-backend.ts';
-import type { RequestExchange } from './exchange.ts';
+import type { RequestExchange, WayOut } from './exchange.ts';
 import { sendInformational } from './informational.ts';
 import { cutRest, releaseBody } from './linger.ts';
 import { requestPolicies } from './policies.ts';
@@ -33,6 +33,10 @@ import { UpstreamBody } from './upstream-body.ts';
 export function forward(exchange: RequestExchange, request: FastifyRequest, reply: FastifyReply): void {
   if (exchange.refusal !== null) throw exchange.refusal;
   const target = exchange.target as RouteTarget;
+  if (exchange.wayOut !== null) {
+    void leaveMesh(exchange, request, reply, target, exchange.wayOut);
+    return;
+  }
   const { action } = target.route;
   if (action.kind === 'forward') {
     const backend = chooseBackend(exchange, target);
@@ -50,6 +54,25 @@ export function forward(exchange: RequestExchange, request: FastifyRequest, repl
   reply.code(status).headers(headers);
   if (body !== '' && !reply.hasHeader('content-type')) reply.header('content-type', 'text/plain; charset=utf-8');
   reply.send(body === '' ? undefined : Buffer.from(body));
+}
+
+/** Where it goes is found first, which may take a lookup; then it is forwarded like any other. */
+async function leaveMesh(
+  exchange: RequestExchange,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  target: RouteTarget,
+  way: WayOut,
+): Promise<void> {
+  try {
+    if (exchange.req.method === 'CONNECT') await way.tunnel(exchange, reply);
+    else {
+      const backend = await way.backend(exchange);
+      if (!exchange.aborted) new Forwarding(exchange, reply, target, backend).start(request);
+    }
+  } catch (error) {
+    if (!exchange.aborted) reply.send(error);
+  }
 }
 
 function redirectSource({ scheme, host, path, query, port, route }: RequestExchange) {
@@ -117,7 +140,7 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     this.timeouts = target.route.timeouts;
     this.deadlineAt = exchange.deadlineAt;
     this.preferred = exchange.preferredEndpoint;
-    this.internal = exchange.role !== 'gateway';
+    this.internal = exchange.role !== 'gateway' && exchange.wayOut === null;
     this.caller = target.caller;
     const { retry, hedge, outlierDetection, retriesHere } = requestPolicies(target.policies, exchange.policies);
     this.retry = retry;

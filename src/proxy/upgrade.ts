@@ -26,6 +26,11 @@ export function leaveWithClient(client: Duplex): void {
   client.on('readable', lookForEnd).on('end', leave);
 }
 
+/** Somebody else reads from it now. */
+export function takeFromClient(client: Duplex): void {
+  client.off('readable', lookForEnd).off('end', leave);
+}
+
 /** Takes nothing: with an empty buffer it brings the end to light. */
 function lookForEnd(this: Duplex): void {
   this.read(0);
@@ -49,7 +54,7 @@ export function openTunnel(
     server.destroy();
     return;
   }
-  client.off('readable', lookForEnd).off('end', leave);
+  takeFromClient(client);
   reply.hijack();
   for (const change of changes) applyToReply(change, reply);
   const { res } = exchange;

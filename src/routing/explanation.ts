@@ -54,7 +54,9 @@ export interface Explanation {
   };
   readonly considered: readonly ExplainedCandidate[];
   /** What Selvedge answers instead of following a route. */
-  readonly refused: { readonly status: 400 | 404; readonly code: string; readonly why: string } | null;
+  /** How it leaves the mesh; not there where it does not. */
+  readonly egress?: string;
+  readonly refused: { readonly status: 400 | 403 | 404; readonly code: string; readonly why: string } | null;
   readonly route: ExplainedRoute | null;
 }
 

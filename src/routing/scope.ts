@@ -1,5 +1,5 @@
 // At compile time: which routes one listener serves, those that nobody wrote included.
-import type { Config, RouteConfig, ServiceConfig, Timeouts } from '../config/model.ts';
+import type { Config, Place, RouteConfig, ServiceConfig, Timeouts } from '../config/model.ts';
 
 /** A listener as far as routes are concerned. */
 export type RouteScope =
@@ -53,13 +53,18 @@ function outboundRoute(service: ServiceConfig, hosts: readonly string[]): RouteC
   return implicitRoute(service, `internal/${service.name}`, hosts, false);
 }
 
+/** What no route of an outbound listener takes, where the config has a word for that: it leaves the mesh. The path is the other side's concern. */
+export function egressRoute(at: Place): RouteConfig {
+  return implicitRoute({ name: 'egress', at }, 'egress', [], true);
+}
+
 /** The edge or the caller's hop has judged the path already; the runtime leads it to the local applications. */
 function inboundRoute(service: ServiceConfig): RouteConfig {
   return implicitRoute(service, `inbound/${service.name}`, [], true);
 }
 
 function implicitRoute(
-  service: ServiceConfig,
+  service: Pick<ServiceConfig, 'name' | 'at'>,
   name: string,
   hosts: readonly string[],
   keepEncodedSlashes: boolean,

@@ -206,6 +206,10 @@ export class DataPlane implements RequestSink {
             method: exchange.req.method as string,
             headers: exchange.req.headers,
           });
+      if (lookup === null && plan.egress !== null && leave(exchange, plan.egress)) {
+        plan.egress.target.chain.enter(exchange);
+        return;
+      }
       if (lookup !== null && follow(exchange, lookup)) {
         lookup.value.chain.enter(exchange);
         return;
@@ -298,6 +302,23 @@ function overdue(exchange: RequestExchange): SelvedgeError | null {
     : null;
 }
 
+/** False, with the reason as refusal, for what cannot be sent on. */
+function leave(exchange: RequestExchange, { target, way }: NonNullable<ListenerPlan['egress']>): boolean {
+  // Without a Host there is nowhere to go.
+  if (exchange.host === '') return false;
+  if (/^https:/i.test(exchange.req.url as string)) {
+    exchange.refusal = new SelvedgeError(
+      'SLV_BAD_REQUEST',
+      'https is asked of a proxy by CONNECT, not by an absolute URL',
+    );
+    return false;
+  }
+  exchange.target = target;
+  exchange.route = { name: target.route.name, matchedPrefix: '/' };
+  exchange.wayOut = way;
+  return true;
+}
+
 /** Takes the route on, unless the path needs a leave that it does not give. */
 function follow(exchange: RequestExchange, lookup: Lookup<RouteTarget<Chain>>): boolean {
   const { value: target, route } = lookup;
@@ -326,6 +347,7 @@ function onResponseClose(this: ServerResponse): void {
 
 function finishAbandoned(exchange: RequestExchange): void {
   const { res } = exchange;
+  if (exchange.tunnelled) return;
   if (!exchange.ended && !res.writableFinished) {
     exchange.reason ??= 'client_aborted';
     exchange.abort(new SelvedgeError('SLV_CLIENT_ABORTED', 'the client went away'));

@@ -3,9 +3,13 @@ import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import type { Config } from '../config/model.ts';
 import { hasErrors, type Problem } from '../config/problem.ts';
+import { Destinations } from '../egress/destinations.ts';
+import { egressCounter } from '../egress/gate.ts';
+import { type LookupAll, Resolver } from '../egress/resolve.ts';
 import type { Builtins } from '../plugin.ts';
 import { TimerWheel } from '../timer-wheel.ts';
 import type { Service } from '../upstream/service.ts';
+import { http1Transport } from '../upstream/transport.ts';
 import { AdminSlot, type OpenAdmin } from './admin-slot.ts';
 import { DataPlane } from './data-plane.ts';
 import { registerIdentityMetrics } from './identity-metrics.ts';
@@ -31,6 +35,8 @@ export interface InstallationOptions {
   readonly openAdmin: OpenAdmin;
   /** Default: as `mesh.identity` says. */
   readonly openIdentity?: OpenIdentity;
+  /** How names beyond the mesh are resolved; default: by the system. */
+  readonly lookup?: LookupAll;
 }
 
 export class Installation {
@@ -43,7 +49,15 @@ export class Installation {
   readonly #log: Logger;
   #closing = false;
 
-  constructor({ roles, builtins, logger, registry, openAdmin, openIdentity = openMeshIdentity }: InstallationOptions) {
+  constructor({
+    roles,
+    builtins,
+    logger,
+    registry,
+    openAdmin,
+    lookup,
+    openIdentity = openMeshIdentity,
+  }: InstallationOptions) {
     this.#log = logger;
     const wheel = new TimerWheel({ onError: (error) => logger.error({ err: error }, 'a timer failed') });
     const shared = new SharedStore((error, key) => logger.error({ err: error, key }, 'shared state was not disposed'));
@@ -52,10 +66,24 @@ export class Installation {
     const services = () => this.dataPlane.current?.services ?? NO_SERVICES;
     const { rollouts } = this;
     const events = upstreamMetrics(registry, logger, () => services().values());
+    const destinations = new Destinations({ wheel, makeTransport: http1Transport(wheel), idOf: (name) => name });
+    const egress = { resolver: new Resolver({ wheel, lookup }), destinations, counter: egressCounter(registry), wheel };
     this.identity = new MeshIdentity(openIdentity, logger, () => this.listeners.refreshIdentity());
     const { identity } = this;
     registerIdentityMetrics(registry, identity);
-    this.#compileDeps = { roles, builtins, logger, registry, wheel, shared, rollouts, services, events, identity };
+    this.#compileDeps = {
+      roles,
+      builtins,
+      logger,
+      registry,
+      wheel,
+      shared,
+      rollouts,
+      services,
+      events,
+      identity,
+      egress,
+    };
     this.listeners = new ListenerSet(this.dataPlane, (spec, sink) => new Listener(spec, sink, logger, this.identity));
     this.admin = new AdminSlot(openAdmin);
   }
@@ -106,6 +134,7 @@ export class Installation {
     this.listeners.destroy();
     await until(() => this.dataPlane.whenIdle(), LAST_WORDS_MS);
     this.rollouts.adopt(new Map());
+    this.#compileDeps.egress.destinations.destroy();
     await this.dataPlane.close();
     await until(() => this.#compileDeps.shared.whenEmpty(), DISPOSAL_MS);
     await this.admin.close();

@@ -3,12 +3,15 @@ import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import type { Config, PluginUse, RouteConfig, ServiceConfig } from '../config/model.ts';
 import type { Problem } from '../config/problem.ts';
+import { compileEgress } from '../egress/policy.ts';
 import { gatewayListeners } from '../gateway/gateway.ts';
 import { compileTrust, type Trust } from '../gateway/trust.ts';
 import { serviceId } from '../identity/spiffe-id.ts';
 import { hopListeners } from '../internal/internal.ts';
 import type { Builtins, Role } from '../plugin.ts';
 import { buildChain, type Chain } from '../proxy/chain.ts';
+import { type EgressState, wayOut } from '../proxy/egress.ts';
+import type { WayOut } from '../proxy/exchange.ts';
 import { type LoadedPlugin, loadPlugins, referenceProblems } from '../proxy/load-plugin.ts';
 import type { ServiceDirectory } from '../proxy/own-request.ts';
 import { routePolicies } from '../proxy/policies.ts';
@@ -16,6 +19,7 @@ import type { Rollout } from '../proxy/rollout.ts';
 import { activeRollout, compileBackends, type RouteTarget } from '../proxy/target.ts';
 import { type AddressBook, addressBook } from '../routing/address-book.ts';
 import { effectiveChain } from '../routing/chain-list.ts';
+import { egressRoute } from '../routing/scope.ts';
 import { RouteTable } from '../routing/table.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
 import { appProblems, watchApps } from '../upstream/app-watch.ts';
@@ -49,6 +53,7 @@ export interface CompileDeps {
   readonly services: ServiceDirectory;
   readonly events: UpstreamEvents;
   readonly identity: { caller(id: string): Caller };
+  readonly egress: EgressState;
 }
 
 /** What a listener does with a request. */
@@ -62,6 +67,8 @@ export interface ListenerPlan {
   readonly fixedHost: string | null;
   /** Outbound: addresses that stand for services where Host names one. */
   readonly addresses: AddressBook | null;
+  /** Outbound: what no route takes goes this way; null: nowhere. */
+  readonly egress: { readonly target: RouteTarget<Chain>; readonly way: WayOut } | null;
 }
 
 /** One route of one listener, as the admin API shows it. */
@@ -208,6 +215,7 @@ export async function compile(
       ]),
     );
     const plans = new Map<string, ListenerPlan>();
+    const way = config.egress === null ? null : wayOut(compileEgress(config.egress), deps.egress);
     const targets = new Map<string, readonly RouteTarget<Chain>[]>();
     const eager = new Set<Service>(apps.values());
     const rollouts = new Map<string, Rollout>();
@@ -235,6 +243,10 @@ export async function compile(
         trust: compileTrust(spec.clientAddress),
         fixedHost: spec.fixedService,
         addresses: spec.role === 'outbound' ? book : null,
+        egress:
+          spec.role === 'outbound' && spec.fixedService === null && way !== null
+            ? { target: egressTarget(spec, fallback, services), way }
+            : null,
       });
       targets.set(spec.key, compiled);
     }
@@ -273,6 +285,14 @@ function scopeOf(config: Config, spec: ListenerSpec): Scope {
   const { defaults, inherited, routes: served } = listenerScope(config, spec);
   const routes = served.map((route) => ({ route, plugins: effectiveChain(inherited, route.plugins) }));
   return { spec, defaults, routes, uses: [...new Set([...defaults, ...routes.flatMap((route) => route.plugins)])] };
+}
+
+/** Its backend is found for each request: see proxy/egress.ts. */
+function egressTarget(spec: ListenerSpec, chain: Chain, services: ReadonlyMap<string, Service>): RouteTarget<Chain> {
+  const route = egressRoute(spec.at);
+  const policies = routePolicies(route, chain.policies);
+  // Nobody out there is of the mesh.
+  return { route, chain, backends: [], policies, caller: null, rollout: null, services };
 }
 
 /** The services that the routes of a listener lead to, by themselves and by their plugins. */

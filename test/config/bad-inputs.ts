@@ -63,6 +63,22 @@ function rolloutTo(name: string, to: string, keys: string, ...lines: string[]): 
   return { name, text: text.replace('to: orders', `to: ${to}`), lines };
 }
 
+/** One service with a hop. Eight lines. */
+const HOPS = `version: 1
+mesh: { mtls: off }
+services:
+  orders:
+    endpoints: [{ address: "127.0.0.1:3000", hop: "127.0.0.1:15001" }]
+    internal:
+      inbound: { port: 15001 }
+      outbound: { port: 15002 }
+`;
+
+/** `HOPS` with keys of `egress`, which begin on line 10. */
+function egress(name: string, keys: string, ...lines: string[]): BadInput {
+  return { name, text: `${HOPS}egress:\n${indent(keys, 2)}`, lines };
+}
+
 function indent(keys: string, by: number): string {
   return keys
     .split('\n')
@@ -884,10 +900,84 @@ export const BAD_INPUTS: readonly BadInput[] = [
   ),
   top(
     'listeners that are not there yet',
-    'authorization: []\negress: {}\ntelemetry: { metrics: { exemplars: true } }',
+    'authorization: []\ntelemetry: { metrics: { exemplars: true } }',
     '~:13:1 authorization: not supported by this version',
-    '~:14:1 egress: not supported by this version',
-    '~:15:25 telemetry.metrics.exemplars: not supported by this version',
+    '~:14:25 telemetry.metrics.exemplars: not supported by this version',
+  ),
+  // Egress
+  top(
+    'an egress that nobody ever asks',
+    'egress: {}',
+    '~:13:9 warning: egress: no hop has an "outbound", so no call ever asks',
+  ),
+  egress(
+    'callers that do not exist',
+    'allow: [{ from: [service/ordrs, orders, gateway/public, service/] }]',
+    '~:10:20 egress.allow[0].from[0]: no service "ordrs" (did you mean "orders"?)',
+    '~:10:35 egress.allow[0].from[1]: "orders" is no caller: write service/NAME, or service/* for every hop',
+    '~:10:43 egress.allow[0].from[2]: "gateway/public" is no caller: write service/NAME, or service/* for every hop',
+    '~:10:59 egress.allow[0].from[3]: "service/" is no caller: write service/NAME, or service/* for every hop',
+  ),
+  egress(
+    'hosts that are none',
+    'allow: [{ hosts: ["*", "a.*.test", "a.test:443", "https://a.test", "0177.0.0.1"] }]',
+    '~:10:21 egress.allow[0].hosts[0]: "*" stands for any host: leave "hosts" out instead',
+    '~:10:26 egress.allow[0].hosts[1]: "a.*.test" is not a host: "*." is possible only as the first label',
+    '~:10:38 egress.allow[0].hosts[2]: "a.test:443" is not a host: leave out the port, "ports" chooses by port',
+    '~:10:52 egress.allow[0].hosts[3]: "https://a.test" is not a host name',
+    '~:10:70 egress.allow[0].hosts[4]: "0177.0.0.1" is not a host name',
+  ),
+  egress(
+    'a host that is no stranger',
+    'allow: [{ hosts: [orders] }]',
+    '~:10:21 warning: egress.allow[0].hosts[0]: is a service of the mesh: calls of it do not leave the mesh, so this says nothing',
+  ),
+  egress(
+    'networks that are none',
+    'deny: [{ cidrs: [10.0.0.0/33, host.test] }]',
+    '~:10:20 egress.deny[0].cidrs[0]: "10.0.0.0/33" is not a network: write an address or a CIDR such as 10.0.0.0/8',
+    '~:10:33 egress.deny[0].cidrs[1]: "host.test" is not a network: write an address or a CIDR such as 10.0.0.0/8',
+  ),
+  egress(
+    'a network that means anywhere',
+    'allow: [{ cidrs: [0.0.0.0/0, "::/0", 10.0.0.0/8] }]',
+    '~:10:21 warning: egress.allow[0].cidrs[0]: opens public addresses only: a network that opens private ones is /8 or narrower',
+    '~:10:32 warning: egress.allow[0].cidrs[1]: opens public addresses only: a network that opens private ones is /7 or narrower',
+  ),
+  egress(
+    'ports, methods and paths that are none',
+    'allow: [{ ports: [0, 70000], methods: [get, CONNECT], paths: [v1, "/a?b", { regex: "(?=a)" }] }]',
+    '~:10:21 egress.allow[0].ports[0]: must be at least 1, not 0',
+    '~:10:24 egress.allow[0].ports[1]: must be at most 65535, not 70000',
+    '~:10:42 egress.allow[0].methods[0]: "get" is not a method that HTTP servers of Node read; write "GET"',
+    '~:10:47 egress.allow[0].methods[1]: CONNECT asks for a tunnel and never reaches a route',
+    '~:10:65 egress.allow[0].paths[0]: "v1" is not a path: it begins with "/" and has no "?", "#", space or broken escape',
+    '~:10:69 egress.allow[0].paths[1]: "/a?b" is not a path: it begins with "/" and has no "?", "#", space or broken escape',
+    '~:10:86 egress.allow[0].paths[2].regex: "(?=a)" is not an RE2 expression: invalid or unsupported Perl syntax: `(?=`; lookaround and backreferences cannot run in linear time, use several matches instead',
+  ),
+  egress(
+    'an empty list of callers',
+    'allow: [{ from: [] }]',
+    '~:10:19 egress.allow[0].from: must have at least one item',
+  ),
+  egress(
+    'a rule about tunnels that lets none through',
+    'allow: [{ methods: [GET], tls: false }, { paths: [/v1], ports: [443] }]',
+    '~:10:34 egress.allow[0].tls: is about tunnels, and a rule with "methods" or "paths" lets no tunnel through',
+    '~:10:43 warning: egress.allow[1]: "methods" and "paths" are seen in plain HTTP only: this rule lets no tunnel (CONNECT, https) through',
+  ),
+  egress('a deny rule with tls', 'deny: [{ tls: false }]', '~:10:12 egress.deny[0].tls: unknown key "tls"'),
+  egress(
+    'names that are taken',
+    'deny: [{ name: a }]\nallow: [{ name: a }, { name: egress.default }]',
+    '~:11:19 egress.allow[0].name: egress.deny[0] has the name "a" as well',
+    '~:11:32 egress.allow[1].name: "egress.default" stands for what no rule decides',
+  ),
+  egress('a default that is none', 'default: refuse', '~:10:12 egress.default: must be deny or allow, not "refuse"'),
+  whole(
+    'a service called egress',
+    `${HOPS.replaceAll('orders', 'egress')}egress: {}\n`,
+    '~:9:9 egress: no service can be called "egress" then: in logs and metrics it stands for calls beyond the mesh',
   ),
   top(
     'a collector that cannot be one',

@@ -57,6 +57,7 @@ export class TestExchange implements Exchange {
   listener = 'http';
   scheme: 'http' | 'https' = 'http';
   host = 'shop.example.com';
+  port: string | null = null;
   path = '/';
   query = '';
   clientAddress = '192.0.2.1';
@@ -68,6 +69,8 @@ export class TestExchange implements Exchange {
   attempts: Attempt[] = [];
   startedAt = performance.now();
   reason: string | null = null;
+  decidedBy: string | null = null;
+  verdict: string | null = null;
   policies: Policies | null = null;
   bytesIn = 0;
   bytesOut = 0;

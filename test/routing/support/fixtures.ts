@@ -136,6 +136,7 @@ export function config(parts: Partial<Config>): Config {
     version: 1,
     admin: null,
     accessLog: null,
+    egress: null,
     metrics: { buckets: [], maxSeries: 1 },
     tracing: null,
     drain: { graceMs: 0, timeoutMs: 0 },
