@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import type { Static, TSchema } from 'typebox';
 import type { DispatchHandler, DispatchOptions, Interceptor } from './dispatch.ts';
+import type { Verdict } from './policies/authorization.ts';
 import type { HedgePolicy } from './policies/hedge.ts';
 import type { OutlierPolicy } from './policies/outlier-detection.ts';
 import type { RetryPolicy } from './policies/retry.ts';
@@ -21,6 +22,7 @@ export type {
 } from './dispatch.ts';
 export type { Code, ErrorFacts } from './errors.ts';
 export { SelvedgeError } from './errors.ts';
+export type { Verdict } from './policies/authorization.ts';
 export type { HedgePolicy } from './policies/hedge.ts';
 export type { OutlierPolicy } from './policies/outlier-detection.ts';
 export type { RetryPolicy } from './policies/retry.ts';
@@ -93,6 +95,8 @@ export interface Exchange {
   readonly startedAt: number;
   /** Why Selvedge itself answered or broke off: `route_not_found`, `upstream_reset` … null: the service's own answer went through. */
   reason: string | null;
+  /** What the authorization policies of this hop or gateway said, and which one; null: none was asked. */
+  authorization: Verdict | null;
   readonly bytesIn: number;
   readonly bytesOut: number;
   /** Policies for this request alone; they come before the route's and the chain's. Set them before the request is forwarded. */

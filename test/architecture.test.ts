@@ -27,7 +27,7 @@ const layers: readonly (readonly string[])[] = [
 
 /** Built-in plugins reach what a user's plugin reaches; only the library and the commands know the list. */
 const plugins = {
-  may: ['plugin', 'errors', 'http', 'units', 'dispatch', 'lines'],
+  may: ['plugin', 'errors', 'policies', 'http', 'units', 'dispatch', 'lines'],
   importedBy: ['index', 'cli'],
 } as const;
 

@@ -1,4 +1,5 @@
 // The resolved config: defaults filled in, units parsed, names checked. What every part after `config/` reads; frozen all the way down.
+import type { AuthorizationRule, AuthorizationRules } from '../policies/authorization.ts';
 import type { HedgePolicy } from '../policies/hedge.ts';
 import type { OutlierPolicy } from '../policies/outlier-detection.ts';
 import type { RetryPolicy } from '../policies/retry.ts';
@@ -22,6 +23,8 @@ export interface Config {
   readonly services: readonly ServiceConfig[];
   /** In declaration order: files by name, then position. */
   readonly routes: readonly RouteConfig[];
+  /** Those of the top, then those of the services. */
+  readonly authorization: readonly AuthorizationPolicy[];
 }
 
 export interface Admin {
@@ -310,6 +313,14 @@ export interface RouteConfig {
   readonly bodyBytes: number;
   /** True: `%2F`, `%5C` and `\` pass as they are instead of 400. */
   readonly keepEncodedSlashes: boolean;
+}
+
+/** Who may call what: applied by the hop of a service, or by a gateway. */
+export interface AuthorizationPolicy extends AuthorizationRules {
+  /** `name` is `*` for every one of its kind. */
+  readonly target: { readonly kind: 'service' | 'gateway'; readonly name: string };
+  readonly rules: readonly (AuthorizationRule & { readonly at: Place })[];
+  readonly at: Place;
 }
 
 /** What keeps a client at its endpoint. */

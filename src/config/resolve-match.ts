@@ -23,7 +23,7 @@ export function resolveMatch(match: Cursor<MatchInput>, keepEncodedSlashes: bool
   };
 }
 
-function resolvePath(path: Cursor<NonNullable<MatchInput['path']>>, keepEncodedSlashes: boolean): PathMatch {
+export function resolvePath(path: Cursor<NonNullable<MatchInput['path']>>, keepEncodedSlashes: boolean): PathMatch {
   const [[kind, value]] = path.entries() as [[PathMatch['kind'], Cursor<string>]];
   if (kind === 'regex') {
     const problem = regexProblem(value.value);
@@ -49,7 +49,7 @@ function asciiPath(text: string): string {
   );
 }
 
-function resolveMethod(method: Cursor<string>): string {
+export function resolveMethod(method: Cursor<string>): string {
   const upper = method.value.toUpperCase();
   if (upper === 'CONNECT') method.error('CONNECT asks for a tunnel and never reaches a route');
   else if (!METHODS.includes(method.value)) {
@@ -60,11 +60,15 @@ function resolveMethod(method: Cursor<string>): string {
   return upper;
 }
 
-function resolveValues(values: Cursor<MatchInput['headers']>, what: 'header' | 'query' | 'cookie'): ValueMatch[] {
+export function resolveValues(
+  values: Cursor<MatchInput['headers']>,
+  what: 'header' | 'query' | 'cookie' | 'claim',
+): ValueMatch[] {
   const seen = new Set<string>();
   return values.entries().map(([written, condition]) => {
     const name = what === 'header' ? written.toLowerCase() : written;
-    if (what === 'query' ? name === '' : !HEADER_NAME.test(name))
+    const free = what === 'query' || what === 'claim';
+    if (free ? name === '' : !HEADER_NAME.test(name))
       condition.error(`"${written}" is not the name of a ${what === 'query' ? 'query parameter' : what}`);
     if (seen.has(name)) condition.error(`"${name}" stands here twice: header names have no case`);
     seen.add(name);

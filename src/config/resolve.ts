@@ -4,7 +4,8 @@ import type { Clock } from './certificates.ts';
 import type { CompleteConfig } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import { listenHost } from './listen-host.ts';
-import type { AccessLog, Config, Metrics } from './model.ts';
+import type { AccessLog, Config, Mesh, Metrics } from './model.ts';
+import { resolveAuthorization } from './resolve-authorization.ts';
 import { resolveGateway } from './resolve-gateway.ts';
 import { resolveRoute } from './resolve-route.ts';
 import { resolveService } from './resolve-service.ts';
@@ -15,6 +16,12 @@ import { fraction, milliseconds } from './units.ts';
 export function resolveConfig(config: Cursor<CompleteConfig>, clock: Clock): Config {
   const telemetry = config.at('telemetry').filled();
   const drain = config.at('drain').filled();
+  const mesh: Mesh = {
+    trustDomain: 'mesh.internal',
+    mtls: 'off',
+    aliases: [],
+    identity: { kind: 'builtin', dir: resolvePath('.selvedge/identity') },
+  };
   return freeze<Config>({
     version: 1,
     admin: resolveAdmin(config.at('admin').filled()),
@@ -24,12 +31,7 @@ export function resolveConfig(config: Cursor<CompleteConfig>, clock: Clock): Con
       graceMs: milliseconds(drain.at('grace').filled()),
       timeoutMs: milliseconds(drain.at('timeout').filled()),
     },
-    mesh: {
-      trustDomain: 'mesh.internal',
-      mtls: 'off',
-      aliases: [],
-      identity: { kind: 'builtin', dir: resolvePath('.selvedge/identity') },
-    },
+    mesh,
     gateways: config
       .at('gateways')
       .filled()
@@ -45,6 +47,7 @@ export function resolveConfig(config: Cursor<CompleteConfig>, clock: Clock): Con
       .filled()
       .items()
       .map((route) => resolveRoute(route, config)),
+    authorization: resolveAuthorization(config, mesh.trustDomain),
   });
 }
 

@@ -1,6 +1,7 @@
 // The one source of what a config may say: types, validation, defaults, editor completion and the reference all come from here.
 import * as Type from 'typebox/type';
 import { choice, duration, integer, list, named, object, port, share, text } from '../schema-parts.ts';
+import { authorization } from './schema-authorization.ts';
 import { gateways } from './schema-gateway.ts';
 import { routes } from './schema-route.ts';
 import { services } from './schema-service.ts';
@@ -134,6 +135,7 @@ export const ConfigSchema = Type.Object(
     gateways: Type.Optional(gateways),
     services: Type.Optional(services),
     routes: Type.Optional(routes),
+    authorization: Type.Optional(authorization),
   },
   {
     additionalProperties: false,

@@ -10,7 +10,9 @@ export function expandShorthand(config: Json, origins: Origins): void {
     expandPlugins(service, origins);
     if (service.tls === true) service.tls = origins.expand({}, origins.child(service, 'tls'));
     if (service.tls === false) delete service.tls;
+    expandPolicies(service.authorization, origins);
   }
+  expandPolicies(config.authorization, origins);
   for (const route of mapsIn(config.routes)) {
     if ('to' in route && !Array.isArray(route.to)) route.to = origins.expand([route.to], origins.child(route, 'to'));
     expandEach(route.to, origins, (service) => ({ service }));
@@ -23,6 +25,17 @@ export function expandShorthand(config: Json, origins: Origins): void {
       if (typeof match.path === 'string')
         match.path = origins.expand({ prefix: match.path }, origins.child(match, 'path'));
       for (const kind of ['headers', 'query', 'cookies']) expandEach(match[kind], origins, (exact) => ({ exact }));
+    }
+  }
+}
+
+function expandPolicies(policies: unknown, origins: Origins): void {
+  for (const policy of mapsIn(policies)) {
+    for (const rule of [...mapsIn(policy.allow), ...mapsIn(policy.deny)]) {
+      for (const conditions of [rule, ...mapsIn([rule.not ?? {}])]) {
+        expandEach(conditions.paths, origins, (prefix) => ({ prefix }));
+        for (const kind of ['headers', 'claims']) expandEach(conditions[kind], origins, (exact) => ({ exact }));
+      }
     }
   }
 }

@@ -18,7 +18,7 @@ const keys = (prefix: string, names: string): Unsupported[] =>
   names.split(' ').map((name) => ({ path: prefix === '' ? name : `${prefix}.${name}` }));
 
 const UNSUPPORTED: readonly Unsupported[] = [
-  ...keys('', 'redis etcd authorization egress'),
+  ...keys('', 'redis etcd egress'),
   ...keys('mesh', 'trustDomain trustDomainAliases identity'),
   { path: 'mesh.mtls', values: oneOf('strict', 'permissive') },
   ...keys('telemetry', 'tracing'),
@@ -34,7 +34,7 @@ const UNSUPPORTED: readonly Unsupported[] = [
   { path: 'gateways.*.listeners.*.protocol' },
   ...keys('gateways.*.listeners.*.limits', 'http2'),
   ...keys('gateways.*.listeners.*.tls.certificates.*', 'acme'),
-  ...keys('services.*', 'mtls discover authorization locked'),
+  ...keys('services.*', 'mtls discover locked'),
   { path: 'services.*.protocol', values: oneOf('h2', 'grpc', 'tcp', 'auto') },
   ...keys('routes.*', 'priority locked'),
   ...keys('routes.*.match.*', 'from'),

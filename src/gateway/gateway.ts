@@ -1,4 +1,5 @@
 // The north-south role: what a gateway of the config listens on, and the chain that every one of its requests begins with.
+import { authorizationUse } from '../config/authorization-use.ts';
 import type { Config, PluginUse } from '../config/model.ts';
 import type { ListenerSpec } from '../runtime/listener-spec.ts';
 
@@ -22,11 +23,12 @@ export function gatewayListeners(config: Config, name: string): readonly Listene
 }
 
 /** Before the gateway's own list. Load shedding and tracing join here when they exist. */
-export function defaultEdgePlugins({ accessLog, metrics }: Config): readonly Pick<PluginUse, 'name' | 'options'>[] {
+export function defaultEdgePlugins(config: Config, gateway: string): readonly Pick<PluginUse, 'name' | 'options'>[] {
+  const { accessLog, metrics } = config;
   const chain: Pick<PluginUse, 'name' | 'options'>[] = [
     { name: 'request-id', options: { trust: false } },
     { name: 'metrics', options: { ...metrics } },
   ];
   if (accessLog !== null) chain.push({ name: 'access-log', options: { ...accessLog } });
-  return chain;
+  return [...chain, ...authorizationUse(config, 'gateway', gateway)];
 }

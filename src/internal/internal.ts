@@ -1,4 +1,5 @@
 // The east-west role: what the hop of a service listens on, and the chain that every request through it begins with.
+import { authorizationUse } from '../config/authorization-use.ts';
 import type { Config, Limits, PluginUse } from '../config/model.ts';
 import type { ListenerSpec } from '../runtime/listener-spec.ts';
 
@@ -66,15 +67,17 @@ export function hopListeners(config: Config, service: string): readonly Listener
   return specs;
 }
 
-/** The same on both sides for now; inbound, mTLS and authorization come behind request-id when they exist. */
+/** Who may call is asked where the calls arrive. */
 export function defaultHopPlugins(
-  { accessLog, metrics }: Config,
-  _side: 'inbound' | 'outbound',
+  config: Config,
+  side: 'inbound' | 'outbound',
+  service: string,
 ): readonly Pick<PluginUse, 'name' | 'options'>[] {
+  const { accessLog, metrics } = config;
   const chain: Pick<PluginUse, 'name' | 'options'>[] = [
     { name: 'request-id', options: { trust: true } },
     { name: 'metrics', options: { ...metrics } },
   ];
   if (accessLog !== null) chain.push({ name: 'access-log', options: { ...accessLog } });
-  return chain;
+  return side === 'outbound' ? chain : [...chain, ...authorizationUse(config, 'service', service)];
 }

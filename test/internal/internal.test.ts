@@ -84,14 +84,38 @@ t.test('a hop finds the client that the edge found, not one that a stranger wrot
 t.test('the chain of a hop takes the id of its caller over', async (t) => {
   const metrics = { buckets: [], maxSeries: 100 };
   for (const side of ['inbound', 'outbound'] as const) {
-    t.same(defaultHopPlugins({ metrics, accessLog: null } as unknown as Config, side), [
+    t.same(defaultHopPlugins({ metrics, accessLog: null, authorization: [] } as unknown as Config, side, 'orders'), [
       { name: 'request-id', options: { trust: true } },
       { name: 'metrics', options: metrics },
     ]);
   }
   const accessLog = { sample: 1, always: { errors: true, slowMs: null }, redact: [], fields: {}, headers: [] };
-  t.match(defaultHopPlugins({ metrics, accessLog } as unknown as Config, 'inbound').at(-1), {
-    name: 'access-log',
-    options: accessLog,
+  t.match(
+    defaultHopPlugins({ metrics, accessLog, authorization: [] } as unknown as Config, 'inbound', 'orders').at(-1),
+    {
+      name: 'access-log',
+      options: accessLog,
+    },
+  );
+});
+
+t.test('who may call is asked where the calls arrive, of the policies of that service', async (t) => {
+  const policy = (name: string, service: string) => ({
+    name,
+    at,
+    target: { kind: 'service', name: service },
+    effect: 'deny',
+    audit: false,
+    rules: [],
   });
+  const authorization = [policy('own', 'orders'), policy('all', '*'), policy('other', 'cart')];
+  const config = { metrics: {}, accessLog: null, authorization } as unknown as Config;
+  const last = (side: 'inbound' | 'outbound', service: string) => defaultHopPlugins(config, side, service).at(-1);
+  const rules = (name: string) => ({ name, effect: 'deny', audit: false, rules: [] });
+  t.same(last('inbound', 'orders'), {
+    name: 'authorization',
+    options: { target: 'service orders', policies: [rules('own'), rules('all')] },
+  });
+  t.match(last('inbound', 'search'), { options: { policies: [rules('all')] } });
+  t.equal(last('outbound', 'orders')?.name, 'metrics', 'not where they leave');
 });

@@ -5,7 +5,17 @@ import { Registry } from 'prom-client';
 import { formatProblem } from '../../src/config/problem.ts';
 import type { Dispatch, DispatchHandler, DispatchOptions, Interceptor } from '../../src/dispatch.ts';
 import { SelvedgeError } from '../../src/errors.ts';
-import type { Attempt, Exchange, OwnRequest, Peer, Policies, Role, RouteInfo, Shared } from '../../src/plugin.ts';
+import type {
+  Attempt,
+  Exchange,
+  OwnRequest,
+  Peer,
+  Policies,
+  Role,
+  RouteInfo,
+  Shared,
+  Verdict,
+} from '../../src/plugin.ts';
 import { builtins } from '../../src/plugins/index.ts';
 import { loadPlugins } from '../../src/proxy/load-plugin.ts';
 import { copyResponseHeaders } from '../../src/proxy/response-headers.ts';
@@ -45,6 +55,7 @@ export class TestExchange implements Exchange {
   attempts: Attempt[] = [];
   startedAt = performance.now();
   reason: string | null = null;
+  authorization: Verdict | null = null;
   policies: Policies | null = null;
   bytesIn = 0;
   bytesOut = 0;
