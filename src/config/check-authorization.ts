@@ -6,7 +6,7 @@ import type { Cursor } from './cursor.ts';
 import type { KnownNames } from './known-names.ts';
 import type { AuthorizationPolicy, Config } from './model.ts';
 import { formatPlace } from './problem.ts';
-import { type ConditionsInput, rulesOf, writtenPolicies } from './resolve-authorization.ts';
+import { CALLER_ID, type ConditionsInput, rulesOf, writtenPolicies } from './resolve-authorization.ts';
 import { didYouMean } from './suggest.ts';
 
 interface Options {
@@ -25,7 +25,7 @@ export function checkAuthorization(written: Cursor<CompleteConfig>, config: Conf
     else places.set(resolved.name, resolved.at.line > 0 ? formatPlace(resolved.at) : policy.path);
     const target = owner === null ? policy.at(resolved.target.kind) : null;
     if (!options.incomplete) checkTarget(policy, target, resolved, config, options.names);
-    if (resolved.effect === 'deny' && resolved.rules.length === 0)
+    if (policy.value.allow === undefined && policy.value.deny?.length === 0)
       policy.at('deny').warn('an empty list denies nothing');
     for (const [position, rule] of rulesOf(policy).entries()) {
       const known = resolved.rules[position];
@@ -120,7 +120,7 @@ function checkCaller(caller: Cursor<string>, config: Config, names: KnownNames):
   if (path.startsWith('spiffe://')) {
     const domain = path.split('/')[2];
     const known = [trustDomain, ...aliases.map((alias) => alias.trustDomain)];
-    if (!known.includes(domain))
+    if (CALLER_ID.test(path) && !known.includes(domain))
       caller.warn(
         `trust domain "${domain}" is not among those of the mesh, so no such caller gets in${didYouMean(domain, known)}`,
       );

@@ -30,6 +30,7 @@ export function writtenPolicies(config: Cursor<CompleteConfig>): WrittenPolicy[]
 }
 
 export function resolveAuthorization(config: Cursor<CompleteConfig>, trustDomain: string): AuthorizationPolicy[] {
+  const mesh = { trustDomain, services: new Set(Object.keys(config.value.services ?? {})) };
   return writtenPolicies(config).map(({ policy, owner }) => {
     const rules = rulesOf(policy);
     if (rules.length === 0 && policy.value.allow === undefined && policy.value.deny === undefined)
@@ -44,8 +45,8 @@ export function resolveAuthorization(config: Cursor<CompleteConfig>, trustDomain
       rules: rules.map((rule) => {
         const not = rule.at('not').given();
         return {
-          ...resolveConditions(rule, trustDomain),
-          not: not === null ? null : resolveConditions(not, trustDomain),
+          ...resolveConditions(rule, mesh),
+          not: not === null ? null : resolveConditions(not, mesh),
           at: rule.place,
         };
       }),
@@ -68,7 +69,12 @@ function targetOf(policy: Cursor<PolicyInput>, owner: string | null): Authorizat
   return service === undefined ? { kind: 'gateway', name: gateway ?? '' } : { kind: 'service', name: service };
 }
 
-function resolveConditions(written: Cursor<ConditionsInput>, trustDomain: string): AuthorizationConditions {
+interface Names {
+  readonly trustDomain: string;
+  readonly services: ReadonlySet<string>;
+}
+
+function resolveConditions(written: Cursor<ConditionsInput>, mesh: Names): AuthorizationConditions {
   const listOf = <K extends 'from' | 'methods' | 'hosts' | 'clientAddress', T>(
     key: K,
     resolve: (item: Cursor<string>) => T,
@@ -78,7 +84,7 @@ function resolveConditions(written: Cursor<ConditionsInput>, trustDomain: string
   };
   const paths = written.at('paths').given();
   return {
-    from: listOf('from', (caller) => resolveCaller(caller, trustDomain)),
+    from: listOf('from', (caller) => resolveCaller(caller, mesh)),
     methods: listOf('methods', resolveMethod),
     paths: paths === null ? null : (paths.items() as Cursor<WrittenPath>[]).map(resolvePattern),
     hosts: listOf('hosts', resolveHost),
@@ -107,15 +113,17 @@ function resolveNetwork(network: Cursor<string>): string {
   return network.value;
 }
 
-const ID = /^spiffe:\/\/[a-z0-9._-]{1,255}(?:\/(?!\.{1,2}(?:\/|$))[A-Za-z0-9._-]+)*(?:\/\*)?$/;
+/** Of a whole id, with a path or `/*`. */
+export const CALLER_ID: RegExp =
+  /^spiffe:\/\/[a-z0-9._-]{1,255}(?:\/(?!\.{1,2}(?:\/|$))[A-Za-z0-9._-]+)*\/(?:\*|(?!\.{1,2}$)[A-Za-z0-9._-]+)$/;
 
 /** `service/cart` → `spiffe://shop.internal/service/cart`. */
-function resolveCaller(caller: Cursor<string>, trustDomain: string): string {
+function resolveCaller(caller: Cursor<string>, { trustDomain, services }: Names): string {
   const { value } = caller;
   if (value === '*') return `spiffe://${trustDomain}/*`;
   if (/^(?:service|gateway)\/(?:\*|[A-Za-z0-9_.-]+)$/.test(value)) return `spiffe://${trustDomain}/${value}`;
-  if (ID.test(value) && value.split('/').length > 3) return value;
-  const hint = /^[A-Za-z0-9_.-]+$/.test(value) ? `; did you mean "service/${value}"?` : '';
+  if (CALLER_ID.test(value)) return value;
+  const hint = services.has(value) ? `; did you mean "service/${value}"?` : '';
   caller.error(
     `"${value}" is not a caller: write service/NAME, gateway/NAME, service/*, gateway/*, * or a whole id such as spiffe://partner.internal/service/x${hint}`,
   );
