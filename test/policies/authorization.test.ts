@@ -1,7 +1,6 @@
 // Who may call what: the order of policies, what a missing attribute means, and every verdict held against a naive evaluator.
 import fc from 'fast-check';
 import t from 'tap';
-import { otherReading } from '../../src/http/path-readings.ts';
 import {
   type AuthorizationRules,
   type AuthorizedRequest,
@@ -164,8 +163,6 @@ t.test('a path that services read in two ways is judged in both', async (t) => {
     t.equal(verdict(open, { path }), 'denied by default deny of service orders', path);
   }
   t.equal(verdict(open, { path: '/public/a%2Fb;v=1' }), 'allowed by public', 'harmless in both');
-  t.equal(otherReading('/public/a%2Fb;v=1'), '/public/a/b');
-  t.equal(otherReading('/public/%252F'), null, 'an encoded percent sign is no slash');
 });
 
 t.test('an explanation names the first condition that failed in every rule', async (t) => {
