@@ -1,5 +1,6 @@
 // Resolves who may call what: policies of the top and of services in one list, with callers as whole ids.
 import { isCidr } from '../http/address.ts';
+import { otherReading } from '../http/path-readings.ts';
 import type { AuthorizationConditions, PathPattern } from '../policies/authorization.ts';
 import type { CompleteConfig } from './complete.ts';
 import type { Cursor } from './cursor.ts';
@@ -96,14 +97,12 @@ function resolveConditions(written: Cursor<ConditionsInput>, mesh: Names): Autho
 
 type WrittenPath = Parameters<typeof resolvePath>[0]['value'];
 
-/** A path with something that services read in two ways is judged in both: a pattern that has it would hold in one at most. */
+/** Requests with a path that services may take for another are judged by both: a pattern like that would hold for one at most. */
 function resolvePattern(path: Cursor<WrittenPath>): PathPattern {
   const pattern = resolvePath(path, true);
-  const disputed = /%2f|%5c|[\\;]/i.exec(pattern.value)?.[0];
-  if (pattern.kind !== 'regex' && disputed !== undefined)
-    path.error(
-      `"${pattern.value}" has "${disputed}": requests are judged with it and without; write what comes before it`,
-    );
+  const other = pattern.kind === 'regex' ? null : otherReading(pattern.value);
+  if (other !== null)
+    path.error(`a service may take "${pattern.value}" for "${other}", so it is judged as both: write "${other}"`);
   return pattern;
 }
 

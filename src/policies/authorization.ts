@@ -148,13 +148,28 @@ export interface ConsideredPolicy {
   readonly rules: readonly (string | null)[];
 }
 
-/** Every policy of the target with what became of it, whether or not it decided. */
-export function explainAuthorization({ policies }: Authorization, request: AuthorizedRequest): ConsideredPolicy[] {
-  return policies.map(({ source, rules }) => {
+export interface AuthorizationExplanation {
+  readonly verdict: Verdict;
+  /** What it was decided by: the path of the request, or what a service may take it for. */
+  readonly path: string;
+  /** Every policy of the target, whether or not it decided. */
+  readonly policies: readonly ConsideredPolicy[];
+}
+
+export function explainAuthorization(
+  authorization: Authorization,
+  request: AuthorizedRequest,
+): AuthorizationExplanation {
+  const verdict = authorize(authorization, request);
+  const other = otherReading(request.path);
+  const path = other === null || decide(authorization, request) === verdict ? request.path : other;
+  const decisive = { ...request, path };
+  const policies = authorization.policies.map(({ source, rules }) => {
     const { name, effect, audit } = source;
-    const failures = rules.map((rule) => firstFailure(rule, effect, request));
+    const failures = rules.map((rule) => firstFailure(rule, effect, decisive));
     return { name, effect, audit, matched: failures.includes(null), rules: failures };
   });
+  return { verdict, path, policies };
 }
 
 function firstFailure(rule: CompiledRule, effect: 'allow' | 'deny', request: AuthorizedRequest): string | null {

@@ -176,7 +176,7 @@ t.test('an explanation names the first condition that failed in every rule', asy
     allow('others', { not: { ...deny('', {}).rules[0], from: CART } }),
   ];
   const compiled = compileAuthorization('service orders', policies);
-  t.strictSame(explainAuthorization(compiled, request({ method: 'POST', claims: { role: ['user'] } })), [
+  t.strictSame(explainAuthorization(compiled, request({ method: 'POST', claims: { role: ['user'] } })).policies, [
     {
       name: 'old',
       effect: 'deny',
@@ -193,7 +193,7 @@ t.test('an explanation names the first condition that failed in every rule', asy
     },
     { name: 'others', effect: 'allow', audit: false, matched: false, rules: ['not: all of it holds'] },
   ]);
-  t.match(explainAuthorization(compiled, request({ peer: null })), [
+  t.match(explainAuthorization(compiled, request({ peer: null })).policies, [
     {},
     {
       rules: [
@@ -203,6 +203,18 @@ t.test('an explanation names the first condition that failed in every rule', asy
     },
     { rules: ['not: cannot be told (from: wanted spiffe://shop.internal/service/cart, got no identity)'] },
   ]);
+});
+
+t.test('an explanation is about the reading of the path that decided', async (t) => {
+  const compiled = compileAuthorization('service orders', [
+    deny('no-admin', { paths: [{ kind: 'prefix', value: '/admin' }] }),
+  ]);
+  t.match(explainAuthorization(compiled, request({ path: '/a/..;/admin' })), {
+    verdict: { verdict: 'denied', policy: 'no-admin' },
+    path: '/admin',
+    policies: [{ matched: true, rules: [null] }],
+  });
+  t.match(explainAuthorization(compiled, request({ path: '/a;b' })), { verdict: { verdict: 'allowed' }, path: '/a;b' });
 });
 
 const pick = <const T>(...values: T[]) => fc.constantFrom(...values);
