@@ -16,14 +16,14 @@ import {
 import { type Command, type CommandInput, EXIT, type Io, UsageError } from './command.ts';
 import { configPath } from './config-option.ts';
 import { readHeaders } from './header-option.ts';
-import { suggest } from './suggest-policies.ts';
+import { seenByProcess, seenInLogs, suggestedPolicies } from './suggest-policies.ts';
 
 export const command: Command = {
   name: 'authz',
   summary: 'Say whether a request would be allowed, offline; or suggest policies from what was seen',
   help: `selvedge authz --to TARGET [--from CALLER] [--method M] [--path P] [--host H] [-H 'name: value']… [--claim NAME=VALUE]…
                [--client-address A] [-c PATH] [--json]
-selvedge authz suggest --log FILE… [-c PATH]
+selvedge authz suggest --log FILE… | --admin URL [-c PATH]
 
   --to TARGET           service/orders or orders, gateway/public
   --from CALLER         service/cart, gateway/public, or a whole id spiffe://…; default: a caller without an identity
@@ -38,12 +38,13 @@ selvedge authz suggest --log FILE… [-c PATH]
 
 Prints the verdict with the policy that decides, and of every policy the first condition that failed in each of its rules.
 
-suggest reads access logs and writes the policies that would allow what "audit: true" reported as denied for want of an allow policy:
+suggest reads access logs, or what a running process has seen, and writes the policies that would allow what "audit: true" reported as denied for want of an allow policy:
 YAML on stdout, with the number of requests behind every rule. Read it before you use it: it is what was asked, not what should be.
 
   --log FILE            an access log as Selvedge writes it, one JSON object a line; may be repeated
+  --admin URL           the admin API of a running process, http://127.0.0.1:9901: what it has seen since it began
 
-Exit codes: 0 allowed (also under audit), or suggested; 1 denied, or nothing to suggest; 2 wrong usage; 3 the config has errors.`,
+Exit codes: 0 allowed (also under audit), or suggested; 1 denied, or nothing to suggest; 2 wrong usage; 3 the config has errors, or no admin API answers.`,
   options: {
     config: { type: 'string', short: 'c' },
     to: { type: 'string' },
@@ -56,6 +57,7 @@ Exit codes: 0 allowed (also under audit), or suggested; 1 denied, or nothing to 
     'client-address': { type: 'string' },
     json: { type: 'boolean' },
     log: { type: 'string', multiple: true },
+    admin: { type: 'string' },
   },
   async run(input, io) {
     const [action, extra] = input.positionals;
@@ -71,18 +73,42 @@ Exit codes: 0 allowed (also under audit), or suggested; 1 denied, or nothing to 
       for (const problem of problems) io.stderr.write(`${formatProblem(problem)}\n`);
       return EXIT.couldNotStart;
     }
-    return suggesting ? suggest(config, (input.values.log ?? []) as readonly string[], io) : answer(config, input, io);
+    return suggesting ? suggest(config, input, io) : answer(config, input, io);
   },
 };
 
+const SUGGESTING = ['log', 'admin'];
+
 function checkOptions({ values }: CommandInput, suggesting: boolean): void {
   const given = Object.keys(values).filter((name) => name !== 'config');
-  const wrong = given.find((name) => (name === 'log') !== suggesting);
+  const wrong = given.find((name) => SUGGESTING.includes(name) !== suggesting);
   if (wrong !== undefined)
-    throw new UsageError(suggesting ? `authz suggest takes no --${wrong}` : '--log is for authz suggest');
-  if (suggesting && values.log === undefined) throw new UsageError('authz suggest needs an access log: --log FILE');
+    throw new UsageError(suggesting ? `authz suggest takes no --${wrong}` : `--${wrong} is for authz suggest`);
+  if (suggesting && given.length !== 1)
+    throw new UsageError('authz suggest needs one source: access logs, --log FILE, or a running process, --admin URL');
   if (!suggesting && values.to === undefined)
     throw new UsageError('authz needs a target: --to service/orders or --to gateway/public');
+}
+
+async function suggest(config: Config, { values }: CommandInput, io: Io): Promise<number> {
+  const { log, admin } = values;
+  let seen: Awaited<ReturnType<typeof seenInLogs>>;
+  try {
+    seen = typeof admin === 'string' ? await seenByProcess(admin) : await seenInLogs(log as readonly string[], io.cwd);
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    io.stderr.write(`selvedge authz: ${(error as Error).message}\n`);
+    return EXIT.couldNotStart;
+  }
+  const text = suggestedPolicies(config, seen);
+  if (text !== null) {
+    io.stdout.write(text);
+    return EXIT.good;
+  }
+  io.stderr.write(
+    'selvedge authz: nothing to suggest: no request was seen that would be denied for want of an allow policy ("verdict": "audit_denied"); put a policy with "audit: true" in force and let traffic pass\n',
+  );
+  return EXIT.checkFailed;
 }
 
 function answer(config: Config, { values }: CommandInput, io: Io): number {

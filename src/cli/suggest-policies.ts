@@ -1,153 +1,39 @@
-// `selvedge authz suggest`: from what access logs say was denied under audit to the allow policies that would let it in, as YAML.
+// `selvedge authz suggest`: from what was seen under audit, in access logs or by a running process, to the allow policies that would let it in.
 import { createReadStream } from 'node:fs';
+import { METHODS } from 'node:http';
 import { resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Config } from '../config/model.ts';
 import { regexProblem } from '../config/regex.ts';
 import { CALLER_ID } from '../config/resolve-authorization.ts';
 import { reasonOf } from '../config/substitute.ts';
-import { normalizePath } from '../http/path.ts';
-import { otherReading } from '../http/path-readings.ts';
-import { DEFAULT_DENY } from '../policies/authorization.ts';
-import { type SeenPath, SeenPaths } from '../policies/seen-paths.ts';
-import { EXIT, type Io, UsageError } from './command.ts';
+import { type SeenRequest, SeenRequests, type SeenTarget } from '../policies/seen-requests.ts';
+import { UsageError } from './command.ts';
 
-/** Callers of all targets together; what others asked is only counted. */
-const MAX_CALLERS = 1_000;
-/** Parts of paths of all callers together. */
-const MAX_PARTS = 50_000;
-/** Statuses by which a service says that there is nothing to allow. */
-const REFUSED = new Set([400, 401, 403, 404, 405]);
+/** How long the admin API may take. */
+const TIMEOUT_MS = 5_000;
 
-/** What is read of a line of the access log. */
-interface Seen {
-  readonly kind: 'service' | 'gateway';
-  readonly target: string;
-  readonly caller: string | null;
-  readonly method: string;
-  readonly path: string;
-  readonly status: number;
-  readonly policy: string;
-}
+type SeenPath = SeenTarget['callers'][number]['paths'][number];
 
-/** Of one service or gateway. */
-interface Target {
-  readonly kind: Seen['kind'];
-  readonly name: string;
-  /** By caller as policies name it; empty: whoever it is, at a gateway. */
-  readonly callers: Map<string, SeenPaths>;
-  /** Reason → requests that no rule is suggested for. */
-  readonly notes: Map<string, number>;
-}
-
-export async function suggest(config: Config, logs: readonly string[], io: Io): Promise<number> {
-  const collected = new Collection(config);
-  for (const log of logs) {
+/** Throws a UsageError for a file that cannot be read. */
+export async function seenInLogs(files: readonly string[], cwd: string): Promise<SeenTarget[]> {
+  const seen = new SeenRequests();
+  for (const file of files) {
     try {
-      const lines = createInterface({
-        input: createReadStream(resolve(io.cwd, log)),
-        crlfDelay: Number.POSITIVE_INFINITY,
-      });
-      for await (const line of lines) collected.read(line);
+      const input = createReadStream(resolve(cwd, file));
+      for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+        const request = requestOf(line);
+        if (request !== null) seen.add(request);
+      }
     } catch (error) {
-      throw new UsageError(`${log} cannot be read: ${reasonOf(error)}`);
+      throw new UsageError(`${file} cannot be read: ${reasonOf(error)}`);
     }
   }
-  const text = collected.text();
-  if (text === null) {
-    io.stderr.write(
-      'selvedge authz: nothing to suggest: no line says that a request would be denied for want of an allow policy ("verdict": "audit_denied"); put a policy with "audit: true" in force and let traffic pass\n',
-    );
-    return EXIT.checkFailed;
-  }
-  io.stdout.write(text);
-  return EXIT.good;
+  return seen.list();
 }
 
-class Collection {
-  readonly #targets = new Map<string, Target>();
-  readonly #budget = { left: MAX_PARTS };
-  readonly #config: Config;
-  #callers = 0;
-
-  constructor(config: Config) {
-    this.#config = config;
-  }
-
-  read(line: string): void {
-    const seen = seenOf(line);
-    if (seen === null) return;
-    const { kind, target: name } = seen;
-    const known = kind === 'service' ? this.#config.services : this.#config.gateways;
-    // Somebody else's log, or an old one: there is nothing that a policy could name.
-    if (!known.some((one) => one.name === name)) return;
-    const target = this.#target(kind, name);
-    const caller = seen.caller === null ? null : this.#callerOf(seen.caller);
-    const why = this.#unusable(seen, caller);
-    if (why !== null) {
-      note(target, why);
-      return;
-    }
-    const paths = this.#paths(target, caller ?? '');
-    if (paths === null) note(target, `their callers are beyond the first ${MAX_CALLERS}`);
-    else paths.add(seen.path, seen.method);
-  }
-
-  /** Why no rule can or should be made of it; null: one can. */
-  #unusable({ kind, caller, path, status, policy }: Seen, known: string | null): string | null {
-    if (!policy.startsWith(DEFAULT_DENY)) return 'a deny policy under audit would deny them';
-    if (REFUSED.has(status)) return 'the service itself refused them (400, 401, 403, 404, 405)';
-    if (normalizePath(path)?.path !== path) return 'their path is cut off or malformed';
-    if (otherReading(path) !== null) return 'services may read their path in two ways';
-    if (kind === 'gateway' || known !== null) return null;
-    return caller === null ? 'their callers have no identity' : 'the config does not know their callers';
-  }
-
-  #target(kind: Target['kind'], name: string): Target {
-    const key = `${kind} ${name}`;
-    const known = this.#targets.get(key);
-    if (known !== undefined) return known;
-    const made: Target = { kind, name, callers: new Map(), notes: new Map() };
-    this.#targets.set(key, made);
-    return made;
-  }
-
-  #paths(target: Target, caller: string): SeenPaths | null {
-    const known = target.callers.get(caller);
-    if (known !== undefined || this.#callers >= MAX_CALLERS) return known ?? null;
-    this.#callers += 1;
-    const made = new SeenPaths(this.#budget);
-    target.callers.set(caller, made);
-    return made;
-  }
-
-  /** As policies write it; null for what `check` would refuse. */
-  #callerOf(id: string): string | null {
-    const { mesh, services, gateways } = this.#config;
-    const own = `spiffe://${mesh.trustDomain}/`;
-    if (id.startsWith(own)) {
-      const [kind, name, ...rest] = id.slice(own.length).split('/');
-      const known = kind === 'service' ? services : kind === 'gateway' ? gateways : [];
-      return rest.length === 0 && known.some((one) => one.name === name) ? `${kind}/${name}` : null;
-    }
-    if (!CALLER_ID.test(id)) return null;
-    return mesh.aliases.some(({ trustDomain }) => id.startsWith(`spiffe://${trustDomain}/`)) ? id : null;
-  }
-
-  /** Null: there is nothing to suggest. */
-  text(): string | null {
-    const taken = new Set(this.#config.authorization.map(({ name }) => name));
-    const targets = [...this.#targets.values()].sort((a, b) =>
-      `${a.kind} ${a.name}` < `${b.kind} ${b.name}` ? -1 : 1,
-    );
-    const policies = targets.flatMap((target) => policyText(target, taken));
-    if (!policies.some((line) => line.startsWith('  - '))) return null;
-    return `# Suggested by "selvedge authz suggest": what was asked under audit, not what should be allowed. Read every line.\nauthorization:\n${policies.join('\n')}\n`;
-  }
-}
-
-/** Null for lines that say nothing about authorization. */
-function seenOf(line: string): Seen | null {
+/** Null for lines that say nothing about policies under audit. */
+function requestOf(line: string): SeenRequest | null {
   if (!line.includes('"audit_denied"')) return null;
   let parsed: Readonly<Record<string, unknown>>;
   try {
@@ -157,43 +43,102 @@ function seenOf(line: string): Seen | null {
   }
   const { role, owner, peer, method, path, status, verdict, policy } = parsed;
   if (verdict !== 'audit_denied' || (role !== 'inbound' && role !== 'gateway')) return null;
-  if (typeof owner !== 'string' || typeof method !== 'string' || typeof path !== 'string') return null;
-  if (!/^[A-Z-]{1,32}$/.test(method) || typeof policy !== 'string') return null;
+  if (typeof owner !== 'string' || typeof path !== 'string' || !METHODS.includes(String(method))) return null;
   return {
-    kind: role === 'inbound' ? 'service' : 'gateway',
-    target: owner,
+    target: `${role === 'inbound' ? 'service' : 'gateway'} ${owner}`,
     caller: typeof peer === 'string' ? peer : null,
-    method,
+    method: String(method),
     path,
     status: Number(status),
-    policy,
+    policy: typeof policy === 'string' ? policy : null,
   };
 }
 
-function note({ notes }: Target, why: string, times = 1): void {
-  notes.set(why, (notes.get(why) ?? 0) + times);
+/** What a running process keeps. Throws a UsageError for what is no URL, an Error where no admin API answers. */
+export async function seenByProcess(admin: string): Promise<SeenTarget[]> {
+  const url = URL.canParse(admin) ? new URL('/authorization', admin) : null;
+  if (url?.protocol !== 'http:')
+    throw new UsageError(`"${admin}" is no URL of an admin API: write http://127.0.0.1:9901`);
+  try {
+    const response = await fetch(url, { redirect: 'error', signal: AbortSignal.timeout(TIMEOUT_MS) });
+    const { seen } = (await response.json()) as { readonly seen?: unknown };
+    if (!Array.isArray(seen) || !seen.every(isTarget)) throw new Error('it knows nothing of authorization');
+    return seen;
+  } catch (error) {
+    const { cause, message } = error as Error;
+    const why = cause instanceof Error ? ((cause as NodeJS.ErrnoException).code ?? cause.message) : message;
+    throw new Error(`no admin API answers at ${url.origin}: ${why}`);
+  }
 }
 
-function policyText(target: Target, taken: Set<string>): string[] {
-  const { kind, name, callers, notes } = target;
-  const rules: string[] = [];
-  for (const [caller, paths] of [...callers].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    for (const path of paths.list()) {
-      if (path.kind !== 'regex' || regexProblem(path.value) === null) rules.push(ruleText(caller, path));
-      else note(target, 'their path is too long for a regex', total(path));
-    }
-    if (paths.leftOut > 0) note(target, 'there was no room for their paths', paths.leftOut);
-  }
-  const remarks = [...notes].map(
-    ([why, times]) => `  # No rule for ${times} of the requests to ${kind} ${name}: ${why}`,
+function isTarget(value: unknown): value is SeenTarget {
+  const { target, callers, unusable } = (value ?? {}) as Partial<SeenTarget>;
+  if (typeof target !== 'string' || typeof unusable !== 'object' || !Array.isArray(callers)) return false;
+  return (callers as SeenTarget['callers']).every(
+    ({ caller, paths }) =>
+      (caller === null || typeof caller === 'string') &&
+      paths.every(
+        ({ kind, value, methods }) =>
+          ['exact', 'prefix', 'regex'].includes(kind) &&
+          typeof value === 'string' &&
+          Object.entries(methods).every(([method, times]) => METHODS.includes(method) && typeof times === 'number'),
+      ),
   );
+}
+
+/** YAML that loads beside the config, a rule a line; null: nothing of what was seen makes one. */
+export function suggestedPolicies(config: Config, seen: readonly SeenTarget[]): string | null {
+  const taken = new Set(config.authorization.map(({ name }) => name));
+  const sorted = [...seen].sort((a, b) => (a.target < b.target ? -1 : 1));
+  const lines = sorted.flatMap((target) => policyLines(config, target, taken));
+  if (!lines.some((line) => line.startsWith('  - '))) return null;
+  const head =
+    '# Suggested by "selvedge authz suggest": what was asked under audit, not what should be allowed. Read every line.';
+  return `${[head, 'authorization:', ...lines].join('\n')}\n`;
+}
+
+/** Nothing for somebody else's services, or those of an old config: there is nothing that a policy could name. */
+function policyLines(config: Config, { target, callers, unusable }: SeenTarget, taken: Set<string>): string[] {
+  const [kind, name] = target.split(' ');
+  const known = kind === 'service' ? config.services : config.gateways;
+  if (!known.some((one) => one.name === name)) return [];
+  const reasons = new Map(Object.entries(unusable));
+  const count = (why: string, times: number) => void reasons.set(why, (reasons.get(why) ?? 0) + times);
+  const rules: { readonly from: string; readonly line: string }[] = [];
+  for (const { caller, paths } of callers) {
+    const from = caller === null ? null : callerName(config, caller);
+    for (const path of paths) {
+      if (kind === 'service' && from === null) {
+        count(
+          caller === null ? 'their callers have no identity' : 'the config does not know their callers',
+          total(path),
+        );
+      } else if (path.kind === 'regex' && regexProblem(path.value) !== null) {
+        count('their path makes no regex', total(path));
+      } else rules.push({ from: from ?? '', line: ruleLine(from, path) });
+    }
+  }
+  const remarks = [...reasons].map(([why, times]) => `  # No rule for ${times} of the requests to ${target}: ${why}`);
   if (rules.length === 0) return remarks;
+  const lines = rules.sort((a, b) => (a.from < b.from ? -1 : Number(a.from > b.from))).map(({ line }) => line);
   const policy = freeName(`${name.slice(0, 40)}-callers`, taken);
-  return [...remarks, `  - name: ${policy}`, `    ${kind}: ${JSON.stringify(name)}`, '    allow:', ...rules];
+  return [...remarks, `  - name: ${policy}`, `    ${kind}: ${JSON.stringify(name)}`, '    allow:', ...lines];
+}
+
+/** As policies write it; null for what `check` would refuse. */
+function callerName({ mesh, services, gateways }: Config, id: string): string | null {
+  const own = `spiffe://${mesh.trustDomain}/`;
+  if (id.startsWith(own)) {
+    const [kind, name, ...rest] = id.slice(own.length).split('/');
+    const known = kind === 'service' ? services : kind === 'gateway' ? gateways : [];
+    return rest.length === 0 && known.some((one) => one.name === name) ? `${kind}/${name}` : null;
+  }
+  if (!CALLER_ID.test(id)) return null;
+  return mesh.aliases.some(({ trustDomain }) => id.startsWith(`spiffe://${trustDomain}/`)) ? id : null;
 }
 
 function total({ methods }: SeenPath): number {
-  return [...methods.values()].reduce((sum, times) => sum + times, 0);
+  return Object.values(methods).reduce((sum, times) => sum + times, 0);
 }
 
 function freeName(wanted: string, taken: Set<string>): string {
@@ -204,9 +149,10 @@ function freeName(wanted: string, taken: Set<string>): string {
 }
 
 /** What clients sent is written as JSON, which YAML reads as text and nothing else. */
-function ruleText(caller: string, { kind, value, methods }: SeenPath): string {
-  const from = caller === '' ? '' : `from: [${JSON.stringify(caller)}], `;
-  const sorted = [...methods].sort(([a], [b]) => (a < b ? -1 : 1));
+function ruleLine(from: string | null, { kind, value, methods }: SeenPath): string {
+  const caller = from === null ? '' : `from: [${JSON.stringify(from)}], `;
+  const sorted = Object.entries(methods).sort(([a], [b]) => (a < b ? -1 : 1));
+  const names = sorted.map(([method]) => method).join(', ');
   const counts = sorted.map(([method, times]) => `${method} ${times}`).join(', ');
-  return `      - { ${from}methods: [${sorted.map(([method]) => method).join(', ')}], paths: [{ ${kind}: ${JSON.stringify(value)} }] } # ${counts}`;
+  return `      - { ${caller}methods: [${names}], paths: [{ ${kind}: ${JSON.stringify(value)} }] } # ${counts}`;
 }

@@ -3,6 +3,8 @@ import type { FastifyRequest } from 'fastify';
 import type { Registry } from 'prom-client';
 import { Counter, definePlugin, SelvedgeError, Type } from '../plugin.ts';
 import { type AuthorizationRules, authorize, compileAuthorization, type Verdict } from '../policies/authorization.ts';
+import { SEEN_REQUESTS, SeenRequests } from '../policies/seen-requests.ts';
+import { finalStatus } from './final-status.ts';
 import { collectInto, SeriesBudget, SeriesTable, type Tally, tally } from './series.ts';
 
 const TOTAL = 'selvedge_authorization_total';
@@ -28,6 +30,7 @@ export default definePlugin(
       () => makeCounters(app.metrics),
       (made) => made.dispose(),
     ).table;
+    const seen = policies.some(({ audit }) => audit) ? app.shared(SEEN_REQUESTS, () => new SeenRequests()) : null;
     const tallies = new Map<Verdict, Tally>();
 
     function count(verdict: Verdict): void {
@@ -55,6 +58,18 @@ export default definePlugin(
       count(verdict);
       if (verdict.verdict === 'denied') done(new SelvedgeError('SLV_FORBIDDEN', `denied by ${verdict.policy}`));
       else done();
+    });
+
+    if (seen === null) return;
+    app.addHook('onResponse', (request, reply, done) => {
+      const { authorization: told, peer, path } = request.selvedge;
+      if (told?.verdict === 'audit_denied') {
+        // A name that is no SPIFFE id is nothing that a policy could name.
+        const caller = peer === null || peer.trustDomain === null ? null : peer.id;
+        const status = finalStatus(request, reply);
+        seen.add({ target, caller, method: request.method, path, status, policy: told.policy });
+      }
+      done();
     });
   },
 );

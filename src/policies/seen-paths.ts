@@ -2,6 +2,8 @@
 
 /** Different words in one place, past which the place is a variable. */
 const MAX_CHILDREN = 20;
+/** Characters of a word; what is longer is the name of a thing, and takes no room here. */
+const MAX_WORD = 64;
 /** Segments that are told apart; what is longer is known by its beginning. */
 const MAX_DEPTH = 12;
 
@@ -81,7 +83,7 @@ function count(counts: Map<string, number>, method: string, times: number): void
 
 /** Numbers, UUIDs, hashes, long mixtures of letters and digits: names of things rather than of kinds of things. */
 function looksVariable(segment: string): boolean {
-  if (/^\d+$/.test(segment) || /^[\dA-Fa-f-]{16,}$/.test(segment)) return true;
+  if (segment.length > MAX_WORD || /^\d+$/.test(segment) || /^[\dA-Fa-f-]{16,}$/.test(segment)) return true;
   return segment.length >= 20 && /\d/.test(segment);
 }
 

@@ -32,6 +32,7 @@ export class Installation {
   readonly listeners: ListenerSet;
   readonly admin: AdminSlot;
   readonly rollouts: RolloutStore;
+  readonly shared: SharedStore;
   readonly #compileDeps: CompileDeps;
   readonly #log: Logger;
   #closing = false;
@@ -39,11 +40,11 @@ export class Installation {
   constructor({ roles, builtins, logger, registry, openAdmin }: InstallationOptions) {
     this.#log = logger;
     const wheel = new TimerWheel({ onError: (error) => logger.error({ err: error }, 'a timer failed') });
-    const shared = new SharedStore((error, key) => logger.error({ err: error, key }, 'shared state was not disposed'));
+    this.shared = new SharedStore((error, key) => logger.error({ err: error, key }, 'shared state was not disposed'));
     this.rollouts = new RolloutStore(wheel, logger);
     this.dataPlane = new DataPlane(registry, logger);
     const services = () => this.dataPlane.current?.services ?? NO_SERVICES;
-    const { rollouts } = this;
+    const { rollouts, shared } = this;
     const events = upstreamMetrics(registry, logger, () => services().values());
     this.#compileDeps = { roles, builtins, logger, registry, wheel, shared, rollouts, services, events };
     this.listeners = new ListenerSet(this.dataPlane, (spec, sink) => new Listener(spec, sink, logger));

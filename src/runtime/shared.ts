@@ -52,6 +52,11 @@ export class SharedStore {
     }
   }
 
+  /** The value of a key that somebody uses, without holding it; undefined: nobody does. */
+  peek(key: string): unknown {
+    return this.#entries.get(key)?.value;
+  }
+
   /** Keys in use. */
   get size(): number {
     return this.#entries.size;

@@ -24,6 +24,7 @@ t.test('a path stays what it is, and its methods are counted', async (t) => {
 t.test('numbers, UUIDs and long mixtures of letters and digits are variables', async (t) => {
   const paths = ['/o/1/items', '/o/22/items', '/o/8c1d5f6e-1111-2222-3333-444455556666/items', '/o/search', '/o/a1'];
   t.strictSame(words(seen(paths)), ['regex /o/[^/]+/items GET 3', 'exact /o/a1 GET 1', 'exact /o/search GET 1']);
+  t.strictSame(words(seen([`/t/${'x'.repeat(65)}`])), ['regex /t/[^/]+ GET 1'], 'long words, too');
   t.strictSame(words(seen(['/t/eyJhbGciOiJIUzI1NiJ9x'])), ['regex /t/[^/]+ GET 1']);
 });
 
