@@ -98,7 +98,7 @@ t.test('address, header, host, method and claims decide, and a client cannot mak
     },
     { name: 'not-from-outside', gateway: 'edge', deny: [{ clientAddress: ['203.0.113.0/24'] }] },
   ];
-  const verifier = join(import.meta.dirname, '../plugins/support/verifier.ts');
+  const verifier = new URL('../plugins/support/verifier.ts', import.meta.url).pathname;
   const { ask } = await gateway(t, authorization, { gateway: { plugins: [verifier] } });
   t.equal(await ask('/', 'X-Team: shop\r\n'), 200);
   t.equal(await ask('/'), 403, 'without the header');

@@ -37,7 +37,7 @@ t.test('under audit a request goes on, and what would have become of it is recor
 });
 
 t.test('claims that a plugin further down the list verifies are there', async (t) => {
-  const verifier = `${import.meta.dirname}/support/verifier.ts`;
+  const verifier = new URL('./support/verifier.ts', import.meta.url).pathname;
   const chain = await testChain([['authorization', { target: 'service orders', policies: [ADMINS] }], [verifier]]);
   t.teardown(() => chain.close());
   t.equal((await chain.inject({ url: '/', headers: { authorization: 'admin' } })).statusCode, 200);
