@@ -43,6 +43,7 @@ backreferences. In the paths below \`*\` is a name of yours and \`[]\` an item o
 
 /** Throws for a key without description or without anything to show as example. */
 export function configReference(): string {
+  told.clear();
   const sections = Object.entries(ConfigSchema.properties as Readonly<Record<string, Node>>).map(([name, node]) => {
     const entries = [...walk(name, node, (ConfigSchema.required as readonly string[]).includes(name))];
     return `## ${name}\n\n${entries.join('\n')}`;
@@ -55,7 +56,21 @@ function* walk(path: string, node: Node, required: boolean): Generator<string> {
   yield* inside(path, node);
 }
 
+/** Shape → where its keys were told. */
+const told = new Map<string, string>();
+/** Keys of a shape that is told once, however often it occurs. */
+const LARGE = 7;
+
 function* inside(path: string, node: Node): Generator<string> {
+  if (Object.keys(node.properties ?? {}).length >= LARGE) {
+    const shape = JSON.stringify(node.properties);
+    const before = told.get(shape);
+    if (before !== undefined) {
+      yield `The keys of \`${path}\` are those of \`${before}\`.\n`;
+      return;
+    }
+    told.set(shape, path);
+  }
   for (const [name, inner] of Object.entries(node.properties ?? {})) {
     yield* walk(`${path}.${name}`, inner, node.required?.includes(name) === true);
   }

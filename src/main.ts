@@ -8,6 +8,7 @@ const COMMANDS: CommandTable = {
   check: () => import('./cli/check.ts'),
   print: () => import('./cli/print.ts'),
   explain: () => import('./cli/explain.ts'),
+  authz: () => import('./cli/authz.ts'),
   rollout: () => import('./cli/rollout.ts'),
   intercept: () => import('./cli/intercept.ts'),
   egress: () => import('./cli/egress.ts'),

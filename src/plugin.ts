@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import type { Static, TSchema } from 'typebox';
 import type { DispatchHandler, DispatchOptions, Interceptor } from './dispatch.ts';
+import type { Verdict } from './policies/authorization.ts';
 import type { HedgePolicy } from './policies/hedge.ts';
 import type { OutlierPolicy } from './policies/outlier-detection.ts';
 import type { RetryPolicy } from './policies/retry.ts';
@@ -22,6 +23,7 @@ export type {
 export { TRANSPORT_CODES } from './dispatch.ts';
 export type { Code, ErrorFacts } from './errors.ts';
 export { SelvedgeError } from './errors.ts';
+export type { Verdict } from './policies/authorization.ts';
 export type { HedgePolicy } from './policies/hedge.ts';
 export type { OutlierPolicy } from './policies/outlier-detection.ts';
 export type { RetryPolicy } from './policies/retry.ts';
@@ -102,6 +104,8 @@ export interface Exchange {
   decidedBy: string | null;
   /** What it decided: `allowed`, `denied`, or `audit_denied` where it is on trial. */
   verdict: string | null;
+  /** What the authorization policies of this hop or gateway said, and which one; null: none was asked. */
+  authorization: Verdict | null;
   readonly bytesIn: number;
   readonly bytesOut: number;
   /** Policies for this request alone; they come before the route's and the chain's. Set them before the request is forwarded. */

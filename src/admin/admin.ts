@@ -13,7 +13,16 @@ import { ROLLOUT_PAGES, serveRollouts } from './rollouts.ts';
 /** What the admin server shows of a runtime. */
 export type Inspected = Pick<
   Runtime,
-  'state' | 'snapshot' | 'loaded' | 'loadedAt' | 'revision' | 'lastRejected' | 'inFlight' | 'addresses' | 'rollouts'
+  | 'state'
+  | 'snapshot'
+  | 'loaded'
+  | 'loadedAt'
+  | 'revision'
+  | 'lastRejected'
+  | 'inFlight'
+  | 'addresses'
+  | 'rollouts'
+  | 'seenUnderAudit'
 >;
 
 /** Everything that can be asked, with what it answers. */
@@ -26,6 +35,7 @@ const PAGES: Readonly<Record<string, string>> = {
   '/routes': 'routes by listener: matches, backends, chain',
   '/services': 'services with their subsets and endpoints',
   '/endpoints': 'every endpoint with its connections and load',
+  '/authorization': 'what policies under audit would have denied, by target, caller and path',
   ...ROLLOUT_PAGES,
 };
 
@@ -90,6 +100,7 @@ export function buildAdmin(admin: Admin, runtime: Inspected, registry: Registry,
   app.get('/routes', async () => ({ routes: runtime.snapshot?.describeRoutes() ?? [] }));
   app.get('/services', async () => ({ services: describeServices(runtime) }));
   app.get('/endpoints', async () => ({ endpoints: describeServices(runtime).flatMap(endpointsOf) }));
+  app.get('/authorization', async () => ({ seen: runtime.seenUnderAudit }));
   serveRollouts(
     app,
     () => runtime.rollouts,

@@ -13,6 +13,7 @@ import { type Command, type CommandInput, EXIT, UsageError } from './command.ts'
 import { configPath } from './config-option.ts';
 import { withEgress } from './explain-egress.ts';
 import { explanationText } from './explain-text.ts';
+import { readHeaders } from './header-option.ts';
 
 export const command: Command = {
   name: 'explain',
@@ -99,20 +100,6 @@ function readQuestion({ values, positionals }: CommandInput): Question {
     internal: (values.internal as string | undefined) ?? null,
     listener: (values.listener as string | undefined) ?? null,
   };
-}
-
-/** Repeated names are joined as Node's parser joins them. */
-function readHeaders(lines: readonly string[]): Record<string, string> {
-  const headers = new Map<string, string>();
-  for (const line of lines) {
-    const colon = line.indexOf(':');
-    if (colon <= 0) throw new UsageError(`-H takes 'name: value', got "${line}"`);
-    const name = line.slice(0, colon).trim().toLowerCase();
-    const value = line.slice(colon + 1).trim();
-    const before = headers.get(name);
-    headers.set(name, before === undefined ? value : `${before}${name === 'cookie' ? '; ' : ', '}${value}`);
-  }
-  return Object.fromEntries(headers);
 }
 
 function chooseListener(config: Config, question: Question): ListenerSpec {

@@ -1,4 +1,5 @@
 // The resolved config: defaults filled in, units parsed, names checked. What every part after `config/` reads; frozen all the way down.
+import type { AuthorizationRule, AuthorizationRules } from '../policies/authorization.ts';
 import type { HedgePolicy } from '../policies/hedge.ts';
 import type { OutlierPolicy } from '../policies/outlier-detection.ts';
 import type { RetryPolicy } from '../policies/retry.ts';
@@ -26,6 +27,8 @@ export interface Config {
   readonly routes: readonly RouteConfig[];
   /** What hops let their applications call beyond the mesh; null: nothing. */
   readonly egress: Egress | null;
+  /** Those of the top, then those of the services. */
+  readonly authorization: readonly AuthorizationPolicy[];
 }
 
 export interface Admin {
@@ -326,6 +329,14 @@ export interface RouteConfig {
   readonly bodyBytes: number;
   /** True: `%2F`, `%5C` and `\` pass as they are instead of 400. */
   readonly keepEncodedSlashes: boolean;
+}
+
+/** Who may call what: applied by the hop of a service, or by a gateway. */
+export interface AuthorizationPolicy extends AuthorizationRules {
+  /** `name` is `*` for every one of its kind. */
+  readonly target: { readonly kind: 'service' | 'gateway'; readonly name: string };
+  readonly rules: readonly (AuthorizationRule & { readonly at: Place })[];
+  readonly at: Place;
 }
 
 /** What keeps a client at its endpoint. */

@@ -60,11 +60,15 @@ export function resolveMethod(method: Cursor<string>): string {
   return upper;
 }
 
-function resolveValues(values: Cursor<MatchInput['headers']>, what: 'header' | 'query' | 'cookie'): ValueMatch[] {
+export function resolveValues(
+  values: Cursor<MatchInput['headers']>,
+  what: 'header' | 'query' | 'cookie' | 'claim',
+): ValueMatch[] {
   const seen = new Set<string>();
   return values.entries().map(([written, condition]) => {
     const name = what === 'header' ? written.toLowerCase() : written;
-    if (what === 'query' ? name === '' : !HEADER_NAME.test(name))
+    const free = what === 'query' || what === 'claim';
+    if (free ? name === '' : !HEADER_NAME.test(name))
       condition.error(`"${written}" is not the name of a ${what === 'query' ? 'query parameter' : what}`);
     if (seen.has(name)) condition.error(`"${name}" stands here twice: header names have no case`);
     seen.add(name);

@@ -4,6 +4,7 @@ import type { CompleteConfig } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import { listenHost } from './listen-host.ts';
 import type { AccessLog, Config, Metrics } from './model.ts';
+import { resolveAuthorization } from './resolve-authorization.ts';
 import { resolveEgress } from './resolve-egress.ts';
 import { resolveGateway } from './resolve-gateway.ts';
 import { resolveMesh } from './resolve-mesh.ts';
@@ -45,6 +46,7 @@ export function resolveConfig(config: Cursor<CompleteConfig>, cwd: string, clock
       .items()
       .map((route) => resolveRoute(route, config)),
     egress: resolveEgress(config.at('egress')),
+    authorization: resolveAuthorization(config, mesh.trustDomain),
   });
 }
 

@@ -18,7 +18,7 @@ import {
 } from '../schema-parts.ts';
 import { fault, hedge, retry, rollout, session } from './schema-traffic.ts';
 
-const valueMatch = (what: string, example: Record<string, unknown>) =>
+export const valueMatch = (what: string, example: Record<string, unknown>) =>
   named(
     Type.Union([
       text('The whole value.', { example: 'beta' }),

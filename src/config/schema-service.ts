@@ -14,6 +14,7 @@ import {
   SERVICE_KEY,
   text,
 } from '../schema-parts.ts';
+import { serviceAuthorization } from './schema-authorization.ts';
 import {
   concurrency,
   connections,
@@ -161,6 +162,7 @@ const service = object(
     ),
     internal: Type.Optional(internal),
     plugins: Type.Optional(plugins('The inbound chain at the hop of this service.')),
+    authorization: Type.Optional(serviceAuthorization),
     loadBalancing: Type.Optional(loadBalancing),
     locality: Type.Optional(locality),
     slowStart: Type.Optional(slowStart),

@@ -1,6 +1,7 @@
 // The one source of what a config may say: types, validation, defaults, editor completion and the reference all come from here.
 import * as Type from 'typebox/type';
 import { choice, duration, flag, integer, list, named, object, port, share, text } from '../schema-parts.ts';
+import { authorization } from './schema-authorization.ts';
 import { egress } from './schema-egress.ts';
 import { gateways } from './schema-gateway.ts';
 import { mesh } from './schema-mesh.ts';
@@ -172,6 +173,7 @@ export const ConfigSchema = Type.Object(
     services: Type.Optional(services),
     routes: Type.Optional(routes),
     egress: Type.Optional(egress),
+    authorization: Type.Optional(authorization),
   },
   {
     additionalProperties: false,

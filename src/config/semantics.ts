@@ -1,5 +1,6 @@
 // What a config must make sense of beyond its shape: names that exist, names that are unique, roles that can run.
 import { checkAddresses, type RoleSelection } from './addresses.ts';
+import { checkAuthorization } from './check-authorization.ts';
 import type { CompleteConfig, CompleteRoute } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import type { KnownNames } from './known-names.ts';
@@ -28,6 +29,7 @@ export function checkSemantics(written: Cursor<CompleteConfig>, config: Config, 
     for (const [name, address] of ports) if (!options.incomplete) checkService(address, name, options.names);
   }
   checkEgress(written, config, options.names, options.incomplete);
+  checkAuthorization(written, config, options);
   checkAddresses(written, config, options.roles);
 }
 

@@ -11,10 +11,12 @@ export function expandShorthand(config: Json, origins: Origins): void {
     expandPlugins(service, origins);
     if (service.tls === true) service.tls = origins.expand({}, origins.child(service, 'tls'));
     if (service.tls === false) delete service.tls;
+    expandPolicies(service.authorization, origins);
   }
   const egress = (config.egress ?? {}) as Json;
   for (const rule of [...mapsIn(egress.deny), ...mapsIn(egress.allow)])
     expandEach(rule.paths, origins, (prefix) => ({ prefix }));
+  expandPolicies(config.authorization, origins);
   for (const route of mapsIn(config.routes)) {
     if ('to' in route && !Array.isArray(route.to)) route.to = origins.expand([route.to], origins.child(route, 'to'));
     expandEach(route.to, origins, (service) => ({ service }));
@@ -36,6 +38,17 @@ function expandAliases(mesh: Json | undefined, origins: Origins): void {
   const list = mesh?.trustDomainAliases;
   if (mesh === undefined || !Array.isArray(list)) return;
   mesh.trustDomainAliases = origins.expand(Object.assign({}, ...list), origins.child(mesh, 'trustDomainAliases'));
+}
+
+function expandPolicies(policies: unknown, origins: Origins): void {
+  for (const policy of mapsIn(policies)) {
+    for (const rule of [...mapsIn(policy.allow), ...mapsIn(policy.deny)]) {
+      for (const conditions of [rule, ...mapsIn([rule.not ?? {}])]) {
+        expandEach(conditions.paths, origins, (prefix) => ({ prefix }));
+        for (const kind of ['headers', 'claims']) expandEach(conditions[kind], origins, (exact) => ({ exact }));
+      }
+    }
+  }
 }
 
 function mapsIn(container: unknown): Json[] {

@@ -18,7 +18,7 @@ const keys = (prefix: string, names: string): Unsupported[] =>
   names.split(' ').map((name) => ({ path: prefix === '' ? name : `${prefix}.${name}` }));
 
 const UNSUPPORTED: readonly Unsupported[] = [
-  ...keys('', 'redis etcd authorization'),
+  ...keys('', 'redis etcd'),
   ...keys('telemetry.metrics', 'exemplars'),
   {
     path: 'workers',
@@ -31,7 +31,7 @@ const UNSUPPORTED: readonly Unsupported[] = [
   { path: 'gateways.*.listeners.*.protocol' },
   ...keys('gateways.*.listeners.*.limits', 'http2'),
   ...keys('gateways.*.listeners.*.tls.certificates.*', 'acme'),
-  ...keys('services.*', 'discover authorization locked'),
+  ...keys('services.*', 'discover locked'),
   { path: 'services.*.protocol', values: oneOf('h2', 'grpc', 'tcp', 'auto') },
   ...keys('routes.*', 'priority locked'),
   ...keys('routes.*.match.*', 'from'),

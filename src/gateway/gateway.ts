@@ -1,4 +1,5 @@
 // The north-south role: what a gateway of the config listens on, and the chain that every one of its requests begins with.
+import { authorizationUse } from '../config/authorization-use.ts';
 import type { Config, PluginUse } from '../config/model.ts';
 import type { ListenerSpec } from '../runtime/listener-spec.ts';
 
@@ -23,16 +24,14 @@ export function gatewayListeners(config: Config, name: string): readonly Listene
 }
 
 /** Before the gateway's own list. Load shedding joins here when it exists. */
-export function defaultEdgePlugins(
-  { accessLog, metrics, tracing, gateways }: Config,
-  owner: string,
-): readonly Pick<PluginUse, 'name' | 'options'>[] {
+export function defaultEdgePlugins(config: Config, owner: string): readonly Pick<PluginUse, 'name' | 'options'>[] {
+  const { accessLog, metrics, tracing, gateways } = config;
   const chain: Pick<PluginUse, 'name' | 'options'>[] = [{ name: 'request-id', options: { trust: false } }];
   if (tracing !== null) chain.push({ name: 'tracing', options: { ...tracing } });
   if (asksForCertificates(gateways, owner)) chain.push({ name: 'mtls', options: {} });
   chain.push({ name: 'metrics', options: { ...metrics } });
   if (accessLog !== null) chain.push({ name: 'access-log', options: { ...accessLog } });
-  return chain;
+  return [...chain, ...authorizationUse(config, 'gateway', owner)];
 }
 
 function asksForCertificates(gateways: Config['gateways'], owner: string): boolean {

@@ -1,5 +1,6 @@
 // The east-west role: what the hop of a service listens on, and the chain that every request through it begins with.
 import { isIP } from 'node:net';
+import { authorizationUse } from '../config/authorization-use.ts';
 import type { Config, Limits, PluginUse } from '../config/model.ts';
 import { parseHostPort } from '../http/address.ts';
 import { serviceId } from '../identity/spiffe-id.ts';
@@ -85,19 +86,23 @@ export function hopListeners(config: Config, service: string): readonly Listener
   return specs;
 }
 
-/** Who the peer is comes right behind the request's id, so that whatever follows can go by it. */
+/**
+ * Who the peer is comes right behind the request's id, so that whatever follows can go by it.
+ * Who may call is asked where the calls arrive.
+ */
 export function defaultHopPlugins(
-  { accessLog, metrics, tracing, services }: Config,
+  config: Config,
   side: 'inbound' | 'outbound',
   owner: string,
 ): readonly Pick<PluginUse, 'name' | 'options'>[] {
+  const { accessLog, metrics, tracing, services } = config;
   const chain: Pick<PluginUse, 'name' | 'options'>[] = [{ name: 'request-id', options: { trust: true } }];
   // Callers are the mesh and its applications: what the edge decided holds.
   if (tracing !== null) chain.push({ name: 'tracing', options: { ...tracing, trustParent: true } });
   if (side === 'inbound') chain.push(mtlsUse(services, owner));
   chain.push({ name: 'metrics', options: { ...metrics } });
   if (accessLog !== null) chain.push({ name: 'access-log', options: { ...accessLog } });
-  return chain;
+  return side === 'outbound' ? chain : [...chain, ...authorizationUse(config, 'service', owner)];
 }
 
 /** Plain requests are told apart by the addresses that the config knows, as far as they are addresses. */

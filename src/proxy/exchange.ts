@@ -5,7 +5,7 @@ import type { FastifyReply } from 'fastify';
 import type { DispatchController } from '../dispatch.ts';
 import type { SelvedgeError } from '../errors.ts';
 import type { LinkedList, Member } from '../linked-list.ts';
-import type { Attempt, Exchange, Peer, Policies, Role, RouteInfo } from '../plugin.ts';
+import type { Attempt, Exchange, Peer, Policies, Role, RouteInfo, Verdict } from '../plugin.ts';
 import type { Connection } from '../runtime/listener-spec.ts';
 import type { Version } from './rollout.ts';
 import type { RouteTarget, TargetBackend, TargetChain } from './target.ts';
@@ -73,6 +73,7 @@ export class RequestExchange implements Exchange, Member<RequestExchange> {
   verdict: string | null = null;
   /** Set where it leaves the mesh. */
   wayOut: WayOut | null = null;
+  authorization: Verdict | null = null;
   policies: Policies | null = null;
   /** Tries that the caller's side has made, this one included; 0: the caller is no hop of the mesh. */
   outerAttempt = 0;

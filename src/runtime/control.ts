@@ -2,6 +2,7 @@
 import type { Logger } from 'pino';
 import { formatProblem, hasErrors, type Problem } from '../config/problem.ts';
 import { formatHostPort } from '../http/address.ts';
+import { SEEN_REQUESTS, type SeenRequests, type SeenTarget } from '../policies/seen-requests.ts';
 import { locatePluginProblem } from '../proxy/locate-plugin-problem.ts';
 import { type FileWatch, watchFiles } from '../watch.ts';
 import type { OpenAdmin } from './admin-slot.ts';
@@ -120,6 +121,12 @@ export class Runtime {
   /** Those in force, of the routes that this process serves. */
   get rollouts(): RolloutStore {
     return this.#installation.rollouts;
+  }
+
+  /** What would have been denied under audit for want of an allow policy, since this process began. */
+  get seenUnderAudit(): readonly SeenTarget[] {
+    const seen = this.#installation.shared.peek(SEEN_REQUESTS) as SeenRequests | undefined;
+    return seen?.list() ?? [];
   }
 
   addresses(): Readonly<Record<string, { readonly host: string; readonly port: number }>> {

@@ -45,6 +45,7 @@ export class Installation {
   readonly admin: AdminSlot;
   readonly identity: MeshIdentity;
   readonly rollouts: RolloutStore;
+  readonly shared: SharedStore;
   readonly #compileDeps: CompileDeps;
   readonly #log: Logger;
   #closing = false;
@@ -60,11 +61,11 @@ export class Installation {
   }: InstallationOptions) {
     this.#log = logger;
     const wheel = new TimerWheel({ onError: (error) => logger.error({ err: error }, 'a timer failed') });
-    const shared = new SharedStore((error, key) => logger.error({ err: error, key }, 'shared state was not disposed'));
+    this.shared = new SharedStore((error, key) => logger.error({ err: error, key }, 'shared state was not disposed'));
     this.rollouts = new RolloutStore(wheel, logger);
     this.dataPlane = new DataPlane(registry, logger);
     const services = () => this.dataPlane.current?.services ?? NO_SERVICES;
-    const { rollouts } = this;
+    const { rollouts, shared } = this;
     const events = upstreamMetrics(registry, logger, () => services().values());
     const destinations = new Destinations({ wheel, makeTransport: http1Transport(wheel), idOf: (name) => name });
     const egress = { resolver: new Resolver({ wheel, lookup }), destinations, counter: egressCounter(registry), wheel };

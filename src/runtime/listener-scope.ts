@@ -17,8 +17,8 @@ export interface ListenerScope {
 }
 
 export function listenerScope(config: Config, spec: ListenerSpec): ListenerScope {
-  const built =
-    spec.role === 'gateway' ? defaultEdgePlugins(config, spec.owner) : defaultHopPlugins(config, spec.role, spec.owner);
+  const { role, owner } = spec;
+  const built = role === 'gateway' ? defaultEdgePlugins(config, owner) : defaultHopPlugins(config, role, owner);
   const defaults = built.map(
     ({ name, options }): PluginUse => ({ name, written: name, options, at: spec.at, baseDir: '' }),
   );

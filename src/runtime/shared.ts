@@ -68,6 +68,11 @@ export class SharedStore {
     for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
+  /** The value of a key that somebody uses, without holding it; undefined: nobody does. */
+  peek(key: string): unknown {
+    return this.#entries.get(key)?.value;
+  }
+
   /** Keys in use. */
   get size(): number {
     return this.#entries.size;

@@ -22,6 +22,7 @@ function inspected(changes: Partial<Record<keyof Inspected, unknown>> = {}): Ins
     snapshot: { services, describeRoutes: () => [{ name: 'all' }], appProblems: () => [] },
     addresses: () => ({ 'gateway/public/http': { host: '0.0.0.0', port: 8080 } }),
     rollouts: { all: () => [] },
+    seenUnderAudit: [],
     ...changes,
   } as unknown as Inspected;
 }

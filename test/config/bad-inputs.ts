@@ -79,6 +79,24 @@ function egress(name: string, keys: string, ...lines: string[]): BadInput {
   return { name, text: `${HOPS}egress:\n${indent(keys, 2)}`, lines };
 }
 
+/** A service `orders` with a hop, a gateway and a route to `/orders`; then policies, one a line from line 13 on. */
+function policies(name: string, items: readonly string[], ...lines: string[]): BadInput {
+  const text = `version: 1
+mesh: { mtls: off }
+gateways: { public: { listeners: [{ name: http, port: 8080 }] } }
+services:
+  orders:
+    endpoints: [{ address: "10.0.0.5:3000", hop: "10.0.0.5:15001" }]
+    internal: { inbound: { port: 15001 } }
+  plain: { endpoints: ["10.0.0.6:3000"] }
+routes:
+  - { name: orders, match: [{ path: /orders }], to: orders }
+  - { name: plain, match: [{ path: /plain }], to: plain }
+authorization:
+${items.map((item) => `  - ${item}\n`).join('')}`;
+  return { name, text, lines };
+}
+
 function indent(keys: string, by: number): string {
   return keys
     .split('\n')
@@ -878,6 +896,97 @@ export const BAD_INPUTS: readonly BadInput[] = [
     '~:14:40 mesh.trustDomainAliases.mesh.internal: "nowhere.crt" cannot be read: no such file',
     '~:15:33 mesh.identity.spiffe.socket: "tcp://agent:80" is not a unix socket, such as unix:///run/spire/agent.sock',
   ),
+  // Authorization
+  policies(
+    'policies for nobody or for two, that say nothing or two things',
+    [
+      '{ name: nothing }',
+      '{ name: both, service: orders, gateway: public, allow: [{}], deny: [{}] }',
+      '{ name: both, service: ordrs, deny: [{}] }',
+      '{ name: typo, gateway: publc, deny: [{}] }',
+      '{ name: has space, service: orders, allow: [{ form: [service/plain] }] }',
+    ],
+    '~:13:5 authorization[0]: says neither "allow" nor "deny": it needs one of them',
+    '~:13:5 authorization[0]: says neither "service" nor "gateway": it needs one of them, or "*" for every one',
+    '~:14:45 authorization[1].gateway: a policy is for a "service" or a "gateway", not for both: write two',
+    '~:14:72 authorization[1].deny: a policy has "allow" or "deny", not both: write two',
+    '~:15:13 authorization[2].name: another policy has the name "both", at ~:14:5',
+    '~:15:28 authorization[2].service: no service "ordrs" (did you mean "orders"?)',
+    '~:16:28 authorization[3].gateway: no gateway "publc" (did you mean "public"?)',
+    '~:17:13 authorization[4].name: must be a name of 1 to 63 letters, digits, "-", "_" and ".", not "has space"',
+    '~:17:51 authorization[4].allow[0].form: unknown key "form" (did you mean "from"?)',
+  ),
+  policies(
+    'callers that do not exist',
+    [
+      '{ name: a, gateway: public, deny: [{ from: [plain, service/plian, gateway/publc, spiffe://mesh.internal/service/plan] }] }',
+      '{ name: b, gateway: public, deny: [{ not: { from: [Service/plain, "spiffe://partner", "spiffe://partner/../x"] } }] }',
+    ],
+    '~:13:48 warning: authorization[0].deny[0].from: no caller has an identity: no listener of the gateway asks for a client certificate',
+    '~:13:49 authorization[0].deny[0].from[0]: "plain" is not a caller: write service/NAME, gateway/NAME, service/*, gateway/*, * or a whole id such as spiffe://partner.internal/service/x; did you mean "service/plain"?',
+    '~:13:56 authorization[0].deny[0].from[1]: no service "plian" (did you mean "service/plain"?)',
+    '~:13:71 authorization[0].deny[0].from[2]: no gateway "publc" (did you mean "gateway/public"?)',
+    '~:13:86 authorization[0].deny[0].from[3]: no service "plan" (did you mean "service/plain"?)',
+    '~:14:55 warning: authorization[1].deny[0].not.from: no caller has an identity: no listener of the gateway asks for a client certificate',
+    '~:14:56 authorization[1].deny[0].not.from[0]: "Service/plain" is not a caller: write service/NAME, gateway/NAME, service/*, gateway/*, * or a whole id such as spiffe://partner.internal/service/x',
+    '~:14:71 authorization[1].deny[0].not.from[1]: "spiffe://partner" is not a caller: write service/NAME, gateway/NAME, service/*, gateway/*, * or a whole id such as spiffe://partner.internal/service/x',
+    '~:14:91 authorization[1].deny[0].not.from[2]: "spiffe://partner/../x" is not a caller: write service/NAME, gateway/NAME, service/*, gateway/*, * or a whole id such as spiffe://partner.internal/service/x',
+  ),
+  policies(
+    'callers without an identity, and from another mesh',
+    ['{ name: a, service: orders, allow: [{ from: ["service/*", "spiffe://partner.internal/*"] }] }'],
+    '~:13:49 warning: authorization[0].allow[0].from: no caller has an identity: "mesh.mtls" is off',
+    '~:13:63 warning: authorization[0].allow[0].from[1]: trust domain "partner.internal" is not among those of the mesh, so no such caller gets in',
+  ),
+  policies(
+    'conditions that are none',
+    [
+      '{ name: a, service: orders, allow: [{ methods: [get], hosts: ["a*"], clientAddress: [10.0.0.0/40] }] }',
+      '{ name: b, service: orders, allow: [{ paths: [orders, /a;b, "/a%2Fb", { regex: "(" }, { exact: /a, prefix: /b }] }] }',
+      '{ name: c, service: orders, allow: [{ headers: { "x a": b }, claims: { sub: { regex: "(" }, ok: true }, not: { not: {} } }] }',
+    ],
+    '~:13:53 authorization[0].allow[0].methods[0]: "get" is not a method that HTTP servers of Node read; write "GET"',
+    '~:13:67 authorization[0].allow[0].hosts[0]: "a*" is not a host: "*." is possible only as the first label',
+    '~:13:90 authorization[0].allow[0].clientAddress[0]: "10.0.0.0/40" is not a network: write an address or a CIDR such as 10.0.0.0/8',
+    '~:14:51 authorization[1].allow[0].paths[0]: "orders" is not a path: it begins with "/" and has no "?", "#", space or broken escape',
+    '~:14:59 authorization[1].allow[0].paths[1]: a service may take "/a;b" for "/a", so it is judged as both: write "/a"',
+    '~:14:65 authorization[1].allow[0].paths[2]: a service may take "/a%2Fb" for "/a/b", so it is judged as both: write "/a/b"',
+    '~:14:84 authorization[1].allow[0].paths[3].regex: "(" is not an RE2 expression: missing closing ): `(`',
+    '~:14:91 authorization[1].allow[0].paths[4]: must have exactly one of exact, prefix or regex',
+    '~:15:61 authorization[2].allow[0].headers.x a: "x a" is not the name of a header',
+    '~:15:90 authorization[2].allow[0].claims.sub.regex: "(" is not an RE2 expression: missing closing ): `(`',
+    '~:15:101 authorization[2].allow[0].claims.ok: must be text or a map with exact, prefix, regex, present or absent, not true: put it in quotes, "true"',
+    '~:15:116 authorization[2].allow[0].not.not: unknown key "not"',
+  ),
+  policies(
+    'rules that never hold, and policies that nothing applies',
+    [
+      '{ name: a, service: plain, allow: [{}] }',
+      '{ name: b, service: orders, deny: [{ methods: [], not: { hosts: [] } }] }',
+      '{ name: c, service: orders, deny: [] }',
+      '{ name: d, gateway: public, allow: [{ paths: [/orders/1, /, /shop] }] }',
+      '{ name: e, service: "*", deny: [{ paths: [/admin] }] }',
+      '{ name: f, service: orders, allow: [{ paths: [/admin/x], methods: [GET] }, { paths: [/] }, { paths: [/admins] }] }',
+    ],
+    '~:13:25 warning: authorization[0].service: service "plain" has no hop ("internal"), so nothing applies this policy',
+    '~:14:51 warning: authorization[1].deny[0].methods: an empty list holds for nothing; leave the key out where anything may be',
+    '~:14:69 warning: authorization[1].deny[0].not.hosts: an empty list holds for nothing; leave the key out where anything may be',
+    '~:15:39 warning: authorization[2].deny: an empty list denies nothing',
+    '~:16:65 warning: authorization[3].allow[0].paths[2]: no route of the gateway has such a path, so it never holds',
+    '~:18:41 warning: authorization[5].allow[0]: policy "e" denies whatever this would allow',
+  ),
+  service(
+    'policies at a service that name another, and a plugin that would take their place',
+    'authorization: [{ name: a, service: other, allow: [] }]\nplugins: [authorization: { target: x, policies: [] }]',
+    '~:10:32 services.orders.authorization[0].service: unknown key "service"',
+    '~:11:15 services.orders.plugins[0]: is not for lists of plugins: policies stand under "authorization" at the top or at a service',
+  ),
+  route(
+    'a route that would switch the policies off',
+    'plugins: [authorization: false]',
+    '~:13:15 warning: routes[0].plugins[0]: switches off a plugin that no gateway of this route has',
+    '~:13:15 routes[0].plugins[0]: is not for lists of plugins: policies stand under "authorization" at the top or at a service',
+  ),
   // Not supported
   top(
     'parts of the format that are not there yet',
@@ -900,9 +1009,8 @@ export const BAD_INPUTS: readonly BadInput[] = [
   ),
   top(
     'listeners that are not there yet',
-    'authorization: []\ntelemetry: { metrics: { exemplars: true } }',
-    '~:13:1 authorization: not supported by this version',
-    '~:14:25 telemetry.metrics.exemplars: not supported by this version',
+    'telemetry: { metrics: { exemplars: true } }',
+    '~:13:25 telemetry.metrics.exemplars: not supported by this version',
   ),
   // Egress
   top(

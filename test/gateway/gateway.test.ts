@@ -144,15 +144,22 @@ t.test('a gateway listens where its listeners say, with their limits and its tru
 t.test('the edge chain begins with request-id, metrics and, where it is on, the access log', async (t) => {
   const metrics = { buckets: [0.1, 1], maxSeries: 100 };
   const accessLog = { sample: 0.5, always: { errors: true, slowMs: 100 }, redact: ['cookie'], fields: {}, headers: [] };
-  t.same(defaultEdgePlugins({ metrics, accessLog, tracing: null, gateways: [] } as unknown as Config, 'public'), [
-    { name: 'request-id', options: { trust: false } },
-    { name: 'metrics', options: metrics },
-    { name: 'access-log', options: accessLog },
-  ]);
   t.same(
-    defaultEdgePlugins({ metrics, accessLog: null, tracing: null, gateways: [] } as unknown as Config, 'public').map(
-      ({ name }) => name,
+    defaultEdgePlugins(
+      { metrics, accessLog, tracing: null, gateways: [], authorization: [] } as unknown as Config,
+      'public',
     ),
+    [
+      { name: 'request-id', options: { trust: false } },
+      { name: 'metrics', options: metrics },
+      { name: 'access-log', options: accessLog },
+    ],
+  );
+  t.same(
+    defaultEdgePlugins(
+      { metrics, accessLog: null, tracing: null, gateways: [], authorization: [] } as unknown as Config,
+      'public',
+    ).map(({ name }) => name),
     ['request-id', 'metrics'],
   );
 });
@@ -160,7 +167,7 @@ t.test('the edge chain begins with request-id, metrics and, where it is on, the 
 t.test('where traces are exported, every request is traced right after it has its id', async (t) => {
   const tracing = { otlp: 'http://127.0.0.1:4318', sample: 0.05, propagate: ['w3c'], headers: {}, trustParent: false };
   const chain = defaultEdgePlugins(
-    { metrics: {}, accessLog: null, tracing, gateways: [] } as unknown as Config,
+    { metrics: {}, accessLog: null, tracing, gateways: [], authorization: [] } as unknown as Config,
     'public',
   );
   t.same(
@@ -168,4 +175,31 @@ t.test('where traces are exported, every request is traced right after it has it
     ['request-id', 'tracing', 'metrics'],
   );
   t.same(chain[1].options, tracing);
+});
+
+t.test('a gateway asks its own policies, and those of every gateway', async (t) => {
+  const policy = (name: string, kind: string, target: string) => ({
+    name,
+    at: { file: 'a.yaml', line: 1, column: 1 },
+    target: { kind, name: target },
+    effect: 'allow',
+    audit: true,
+    rules: [],
+  });
+  const authorization = [
+    policy('own', 'gateway', 'public'),
+    policy('all', 'gateway', '*'),
+    policy('namesake', 'service', 'public'),
+  ];
+  const config = { metrics: {}, accessLog: null, tracing: null, gateways: [], authorization } as unknown as Config;
+  t.same(defaultEdgePlugins(config, 'public').at(-1), {
+    name: 'authorization',
+    options: {
+      target: 'gateway public',
+      policies: [
+        { name: 'own', effect: 'allow', audit: true, rules: [] },
+        { name: 'all', effect: 'allow', audit: true, rules: [] },
+      ],
+    },
+  });
 });

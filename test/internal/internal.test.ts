@@ -95,7 +95,11 @@ t.test('the chain of a hop takes the id of its caller over', async (t) => {
   const metrics = { buckets: [], maxSeries: 100 };
   for (const side of ['inbound', 'outbound'] as const) {
     t.same(
-      defaultHopPlugins({ metrics, accessLog: null, tracing: null, services: [] } as unknown as Config, side, 'orders'),
+      defaultHopPlugins(
+        { metrics, accessLog: null, tracing: null, services: [], authorization: [] } as unknown as Config,
+        side,
+        'orders',
+      ),
       [
         { name: 'request-id', options: { trust: true } },
         ...(side === 'inbound' ? [{ name: 'mtls', options: {} }] : []),
@@ -105,9 +109,11 @@ t.test('the chain of a hop takes the id of its caller over', async (t) => {
   }
   const accessLog = { sample: 1, always: { errors: true, slowMs: null }, redact: [], fields: {}, headers: [] };
   t.match(
-    defaultHopPlugins({ metrics, accessLog, tracing: null, services: [] } as unknown as Config, 'inbound', 'orders').at(
-      -1,
-    ),
+    defaultHopPlugins(
+      { metrics, accessLog, tracing: null, services: [], authorization: [] } as unknown as Config,
+      'inbound',
+      'orders',
+    ).at(-1),
     {
       name: 'access-log',
       options: accessLog,
@@ -119,10 +125,31 @@ t.test('a hop goes by what the edge decided about a trace, whatever the gateways
   const tracing = { otlp: 'http://127.0.0.1:4318', sample: 0.05, propagate: ['w3c'], headers: {}, trustParent: false };
   for (const side of ['inbound', 'outbound'] as const) {
     const chain = defaultHopPlugins(
-      { metrics: {}, accessLog: null, tracing, services: [] } as unknown as Config,
+      { metrics: {}, accessLog: null, tracing, services: [], authorization: [] } as unknown as Config,
       side,
       'orders',
     );
     t.match(chain[1], { name: 'tracing', options: { ...tracing, trustParent: true } });
   }
+});
+
+t.test('who may call is asked where the calls arrive, of the policies of that service', async (t) => {
+  const policy = (name: string, service: string) => ({
+    name,
+    at,
+    target: { kind: 'service', name: service },
+    effect: 'deny',
+    audit: false,
+    rules: [],
+  });
+  const authorization = [policy('own', 'orders'), policy('all', '*'), policy('other', 'cart')];
+  const config = { metrics: {}, accessLog: null, tracing: null, services: [], authorization } as unknown as Config;
+  const last = (side: 'inbound' | 'outbound', service: string) => defaultHopPlugins(config, side, service).at(-1);
+  const rules = (name: string) => ({ name, effect: 'deny', audit: false, rules: [] });
+  t.same(last('inbound', 'orders'), {
+    name: 'authorization',
+    options: { target: 'service orders', policies: [rules('own'), rules('all')] },
+  });
+  t.match(last('inbound', 'search'), { options: { policies: [rules('all')] } });
+  t.equal(last('outbound', 'orders')?.name, 'metrics', 'not where they leave');
 });

@@ -17,7 +17,12 @@ async function serve(t: Test, plan: object) {
   const plane = new DataPlane(new Registry(), pino({}, { write: (line) => void lines.push(JSON.parse(line)) }));
   const listener = specOf();
   const plans = new Map([
-    [listener.key, { trust: { trusts: () => false }, fixedHost: null, egress: null, ...plan } as ListenerPlan | object],
+    [
+      listener.key,
+      { trust: { trusts: () => false }, fixedHost: null, egress: null, addresses: null, ...plan } as
+        | ListenerPlan
+        | object,
+    ],
   ]);
   plane.swap({ plans, activate: () => {}, retire: () => {} } as unknown as Snapshot);
   const connectionOf = (): Connection => ({

@@ -20,6 +20,7 @@ import type {
   Role,
   RouteInfo,
   Shared,
+  Verdict,
 } from '../../src/plugin.ts';
 import { builtins } from '../../src/plugins/index.ts';
 import { loadPlugins } from '../../src/proxy/load-plugin.ts';
@@ -71,6 +72,7 @@ export class TestExchange implements Exchange {
   reason: string | null = null;
   decidedBy: string | null = null;
   verdict: string | null = null;
+  authorization: Verdict | null = null;
   policies: Policies | null = null;
   bytesIn = 0;
   bytesOut = 0;

@@ -148,6 +148,7 @@ export function config(parts: Partial<Config>): Config {
     },
     gateways: [gateway('public', [{ name: 'http', port: 8080 }])],
     services: [],
+    authorization: [],
     routes: [],
     ...parts,
   };
