@@ -99,9 +99,10 @@ function checkConditions(
   }
   if (known.from !== null && known.from.length > 0) {
     const from = written.at('from') as Cursor<string[]>;
-    if (!incomplete) for (const caller of from.items()) checkCaller(caller, config, names);
+    if (!incomplete) for (const caller of from.items()) checkCaller(caller, policy, config, names);
     const why = noIdentity(policy, config);
     if (why !== null) from.warn(`no caller has an identity: ${why}`);
+    else if (policy.target.kind === 'gateway') warnOfMeshCallers(from, known.from, config);
   }
   if (incomplete || policy.target.kind !== 'gateway') return;
   const routes = config.routes.filter(({ gateways }) =>
@@ -113,14 +114,22 @@ function checkConditions(
   }
 }
 
-function checkCaller(caller: Cursor<string>, config: Config, names: KnownNames): void {
+/** Clients of a gateway are certified by the CA of its listener, whose ids of the mesh nobody believes. */
+function warnOfMeshCallers(written: Cursor<string[]>, ids: readonly string[], { mesh }: Config): void {
+  for (const [index, id] of ids.entries()) {
+    if (id.startsWith(`spiffe://${mesh.trustDomain}/`))
+      written.items()[index].warn('the clients of a gateway cannot prove ids of the mesh, so this never holds');
+  }
+}
+
+function checkCaller(caller: Cursor<string>, { target }: AuthorizationPolicy, config: Config, names: KnownNames): void {
   const { trustDomain, aliases } = config.mesh;
   const own = `spiffe://${trustDomain}/`;
   const path = caller.value.startsWith(own) ? caller.value.slice(own.length) : caller.value;
   if (path.startsWith('spiffe://')) {
     const domain = path.split('/')[2];
     const known = [trustDomain, ...aliases.map((alias) => alias.trustDomain)];
-    if (CALLER_ID.test(path) && !known.includes(domain))
+    if (target.kind === 'service' && CALLER_ID.test(path) && !known.includes(domain))
       caller.warn(
         `trust domain "${domain}" is not among those of the mesh, so no such caller gets in${didYouMean(domain, known)}`,
       );

@@ -16,6 +16,7 @@ export function gatewayListeners(config: Config, name: string): readonly Listene
     port: listener.port,
     tls: listener.tls,
     mesh: null,
+    meshDomain: config.mesh.trustDomain,
     limits: listener.limits,
     clientAddress: gateway.clientAddress,
     fixedService: null,

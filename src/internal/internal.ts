@@ -45,6 +45,7 @@ export function hopListeners(config: Config, service: string): readonly Listener
     owner: service,
     tls: null,
     mesh: null,
+    meshDomain: config.mesh.trustDomain,
     limits: HOP_LIMITS,
     clientAddress: hopTrust(config),
     at: hop.at,

@@ -51,7 +51,7 @@ export class OpenConnection implements Connection {
     this.serverName = certificates !== null && typeof servername === 'string' ? servername.toLowerCase() : null;
     this.#served = certificates === null || this.serverName === null ? null : certificates.choose(this.serverName);
     const asked = certificates !== null && origin.spec.tls?.clientCertificate != null;
-    this.peer = peer !== undefined ? peer : asked ? peerOf(socket as TLSSocket) : null;
+    this.peer = peer !== undefined ? peer : asked ? peerOf(socket as TLSSocket, origin.spec.meshDomain) : null;
     (socket as Tagged)[CONNECTION] = this;
   }
 
@@ -94,17 +94,21 @@ export function connectionOf(socket: object): OpenConnection | null {
   return (socket as Tagged)[CONNECTION] ?? null;
 }
 
-/** Null without a certificate, and for one that did not verify against the CA of the listener. */
-function peerOf(socket: TLSSocket): Peer | null {
+/**
+ * Null without a certificate, and for one that did not verify against the CA of the listener. That CA is for clients: it cannot make ids
+ * of the mesh, which only the mesh's own roots prove, so such a peer has an id but no trust domain and no service.
+ */
+function peerOf(socket: TLSSocket, meshDomain: string): Peer | null {
   if (!socket.authorized) return null;
   const certificate = socket.getPeerX509Certificate();
   if (certificate === undefined) return null;
   const uri = subjectNames(certificate).find(({ type }) => type === 'URI');
   const spiffe = parseSpiffeId(uri?.value ?? '');
-  const service = spiffe?.path.startsWith('service/') ? spiffe.path.slice('service/'.length) : null;
+  const foreign = spiffe === null || spiffe.trustDomain === meshDomain ? null : spiffe;
+  const service = foreign?.path.startsWith('service/') ? foreign.path.slice('service/'.length) : null;
   return {
     id: uri?.value ?? commonName(certificate) ?? certificate.subject,
-    trustDomain: spiffe?.trustDomain ?? null,
+    trustDomain: foreign?.trustDomain ?? null,
     service,
     subject: certificate.subject ?? '',
     fingerprint256: certificate.fingerprint256,

@@ -22,6 +22,8 @@ export interface ListenerSpec {
   readonly tls: ListenerTls | null;
   /** The inbound side of a hop: who it is (SPIFFE id), and how peers are to come. Null: not of the mesh, see `tls`. */
   readonly mesh: { readonly id: string; readonly mode: MtlsMode } | null;
+  /** Trust domain of the mesh: who comes in by the certificates of `tls` cannot be of it, whatever they say. */
+  readonly meshDomain: string;
   readonly limits: Limits;
   /** `anyPeer`: whoever connects may say where a request comes from (hops); otherwise trusted proxies only. */
   readonly clientAddress: ClientAddress & { readonly anyPeer?: boolean };

@@ -453,12 +453,12 @@ t.test('certificates are looked at before anything is served with them', async (
     ['req', '-x509', '-key', one.key, '-subj', '/CN=long', '-days', '90', '-out', join(dir, 'long.crt')],
     { stdio: 'pipe' },
   );
-  const messages = async (cert: string, key: string, options: LoadOptions = {}, more = '') => {
+  const messages = async (cert: string, key: string, options: LoadOptions = {}, more = '', tail = '') => {
     const text = GOOD.replace(
       'port: 8080',
       `port: 8443, tls: { certificates: [{ cert: "${cert}", key: "${key}" }]${more} }`,
     );
-    writeFileSync(join(dir, 'c.yaml'), text);
+    writeFileSync(join(dir, 'c.yaml'), `${text}${tail}`);
     const { problems, files } = await loadConfig('c.yaml', { env: {}, cwd: dir, ...options });
     return {
       lines: problems.map(
@@ -492,6 +492,12 @@ t.test('certificates are looked at before anything is served with them', async (
   t.match((await messages('broken.crt', 'junk.crt')).lines, [
     /^error cert "broken.crt" holds a broken certificate: /,
     /^error key "junk.crt" is not a private key in PEM form: /,
+  ]);
+  const gatewayPolicy =
+    'authorization: [{ name: a, gateway: "*", deny: [{ from: ["gateway/*", "spiffe://partner.internal/*"] }] }]';
+  const own = await messages('long.crt', one.key, {}, `, clientCertificate: { ca: "${ca.cert}" }`, gatewayPolicy);
+  t.match(own.lines.slice(1), [
+    /^warning authorization\[0\]\.deny\[0\]\.from\[0\] the clients of a gateway cannot prove ids of the mesh, so this never holds$/,
   ]);
   const clients = await messages('long.crt', one.key, {}, ', clientCertificate: { ca: junk.crt }');
   t.match(clients.lines, ['error clientCertificate.ca "junk.crt" holds no certificate in PEM form']);

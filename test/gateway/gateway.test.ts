@@ -131,6 +131,7 @@ t.test('a gateway listens where its listeners say, with their limits and its tru
     limits: HOP_LIMITS,
     clientAddress,
     mesh: null,
+    meshDomain: 'mesh.internal',
     fixedService: null,
     at,
   };

@@ -180,6 +180,8 @@ t.test('requires a client certificate of the CA', async (t) => {
       t.match(seen, {
         id: 'spiffe://shop.internal/service/cart',
         subject: /CN=cart/,
+        trustDomain: 'shop.internal',
+        service: 'cart',
         verified: true,
         fingerprint256: /^[0-9A-F:]{95}$/,
       });
@@ -188,6 +190,13 @@ t.test('requires a client certificate of the CA', async (t) => {
   }
   t.match(await ask(material(ca.issue({ name: 'by-name' }))), /200 OK/);
   t.equal(sink.connection?.peer?.id, 'by-name', 'the common name where there is no URI');
+  const minted = ca.issue({ name: 'minted', altNames: ['URI:spiffe://mesh.internal/service/cart'] });
+  t.match(await ask(material(minted)), /200 OK/);
+  t.match(
+    sink.connection?.peer,
+    { id: 'spiffe://mesh.internal/service/cart', trustDomain: null, service: null },
+    'a CA of clients makes nobody of the mesh',
+  );
   const posing = ca.issue({ name: 'posing', altNames: ['DNS:a, URI:spiffe://shop.internal/service/cart'] });
   t.match(await ask(material(posing)), /200 OK/);
   t.equal(sink.connection?.peer?.id, 'posing', 'a DNS name cannot pose as a URI');

@@ -27,6 +27,7 @@ export function specOf(changes: Partial<ListenerSpec> = {}): ListenerSpec {
     port: 0,
     tls: null,
     mesh: null,
+    meshDomain: 'mesh.internal',
     limits: LIMITS,
     clientAddress: { trustedProxies: [], header: 'x-forwarded-for', hops: null },
     fixedService: null,
