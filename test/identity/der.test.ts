@@ -6,6 +6,7 @@ import {
   element,
   oid,
   onlyElement,
+  readBoolean,
   readOid,
   readTime,
   sequence,
@@ -55,6 +56,15 @@ t.test('numbers are as short as they can be, and never negative', async (t) => {
   t.equal(hex(0), '020100');
   t.equal(hex(0, 0, 5), '020105');
   t.equal(hex(0x80), '02020080');
+});
+
+t.test('true is said in one way only', async (t) => {
+  const read = (hex: string): boolean => readBoolean(onlyElement(Buffer.from(hex, 'hex'), TAG.boolean));
+  t.equal(read('0101ff'), true);
+  t.equal(read('010100'), false);
+  t.equal(readBoolean(null), false);
+  t.throws(() => read('010101'), DerError);
+  t.throws(() => read('0100'), DerError);
 });
 
 t.test('what is not DER is refused, and nothing else than DerError is thrown', async (t) => {
