@@ -15,12 +15,13 @@ const ORDERS = 'spiffe://shop.internal/service/orders';
 const CART = 'spiffe://shop.internal/service/cart';
 
 /** `time`: shared by the processes of one machine. */
-function source(t: Test, dir: string, time = new FakeTime()) {
+function source(t: Test, dir: string, time = new FakeTime(), leafLifeMs?: number) {
   const log = listeningLog();
   const opened = builtinSource(
     { dir },
     {
       ...{ trustDomain: 'shop.internal', log, clock: time, random: () => 0 },
+      ...(leafLifeMs === undefined ? {} : { leafLifeMs }),
       watchFiles: (onChange, deps) => watchFiles(onChange, { ...deps, debounceMs: 5, pollMs: 50 }),
     },
   );
@@ -73,6 +74,16 @@ t.test('rotates at two thirds of the life, and the old certificate is still good
   t.not(own.svid(ORDERS)?.key, before?.key, 'with a new key');
   t.ok((before?.expiresAt ?? 0) > time.now() + 7 * HOUR_MS);
   t.equal(idOf(own, ORDERS, time.now()), ORDERS);
+});
+
+t.test('issues for as long as it is told to', async (t) => {
+  const { source: own, time, changes } = source(t, join(t.testdir(), 'identity'), new FakeTime(), 9_000);
+  await own.need([ORDERS]);
+  const end = own.svid(ORDERS)?.expiresAt ?? 0;
+  t.ok(end > time.now() + 7_000 && end <= time.now() + 9_000);
+  await time.advance(6_000);
+  await until(() => changes() === 1);
+  t.ok((own.svid(ORDERS)?.expiresAt ?? 0) > end);
 });
 
 t.test('refuses ids of another trust domain', async (t) => {

@@ -175,6 +175,24 @@ t.test('all can be renewed before they are due', async (t) => {
   t.equal(issued.length, 4);
 });
 
+t.test('an issuer that sends what is about to end is asked once a second at most', async (t) => {
+  const time = new FakeTime();
+  let issued = 0;
+  const rotation = startRotation({
+    ...{ clock: time, random: () => 0, log: listeningLog(), onChange: () => {} },
+    async issue(id) {
+      issued += 1;
+      return { id, cert: '', key: '', notBefore: time.now() - HOUR_MS, expiresAt: time.now() + 9_000 - issued * 1_000 };
+    },
+  });
+  t.teardown(() => rotation.close());
+  await rotation.need([A]);
+  await time.advance(5_400);
+  t.equal(issued, 2, 'two thirds of the time that was left');
+  await time.advance(60_000);
+  t.ok(issued > 20 && issued < 65, `${issued}`);
+});
+
 t.test('nothing goes on after close', async (t) => {
   const { time, rotation, issued } = rotating(t);
   await rotation.need([A]);
