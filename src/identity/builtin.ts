@@ -1,5 +1,5 @@
 // Certificates of a CA of this machine: what a mesh on one machine needs, without anything to install.
-import { issueSvid } from './authority.ts';
+import { issueSvid, LEAF_LIFE_MS } from './authority.ts';
 import { type AuthorityState, authorityFiles, openAuthorityDirectory } from './authority-directory.ts';
 import { type IdentityDeps, withDefaults } from './deps.ts';
 import { makeListeners } from './listeners.ts';
@@ -13,7 +13,7 @@ const MAINTENANCE_MS = 600_000;
 
 /** Leafs and their keys live in memory only. */
 export function builtinSource(config: { readonly dir: string }, given: IdentityDeps): IdentitySource {
-  const { trustDomain, log, clock, random, watchFiles } = withDefaults(given);
+  const { trustDomain, log, clock, leafLifeMs = LEAF_LIFE_MS, random, watchFiles } = withDefaults(given);
   const { dir } = config;
   const listeners = makeListeners((error) => log.warn(`a user of certificates has failed: ${error.message}`));
   const rotation = startRotation({ issue, onChange: listeners.tell, clock, random, log });
@@ -37,6 +37,7 @@ export function builtinSource(config: { readonly dir: string }, given: IdentityD
 
   /** The CA as it is on disk now; when it was good before and cannot be read any more, as it was. */
   async function read(): Promise<AuthorityState> {
+    if (closed) throw new Error('the source of certificates is closed');
     try {
       const found = await openAuthorityDirectory(dir, trustDomain, clock.now(), state === null);
       problem = null;
@@ -67,7 +68,7 @@ export function builtinSource(config: { readonly dir: string }, given: IdentityD
   }
 
   async function refresh(): Promise<void> {
-    if (!closed && state !== null) await current();
+    if (!closed && state !== null) await current().catch(() => {});
   }
 
   function maintainLater(): void {
@@ -77,7 +78,7 @@ export function builtinSource(config: { readonly dir: string }, given: IdentityD
   }
 
   async function issue(id: string): Promise<Svid> {
-    return issueSvid((await current()).issuer, id, { now: clock.now() });
+    return issueSvid((await current()).issuer, id, { now: clock.now(), lifeMs: Math.min(leafLifeMs, LEAF_LIFE_MS) });
   }
 
   async function need(ids: readonly string[]): Promise<void> {

@@ -15,12 +15,14 @@ export interface IdentityDeps {
   readonly aliases?: readonly { readonly trustDomain: string; readonly ca: string }[];
   readonly log: IdentityLog;
   readonly clock?: Clock;
+  /** Of certificates that this process issues itself. Default, and at most: a day. */
+  readonly leafLifeMs?: number;
   /** 0 to 1. */
   readonly random?: () => number;
   readonly watchFiles?: typeof watchFiles;
 }
 
-export type CompleteDeps = Required<IdentityDeps>;
+type CompleteDeps = IdentityDeps & Required<Omit<IdentityDeps, 'leafLifeMs'>>;
 
 export function withDefaults(deps: IdentityDeps): CompleteDeps {
   return { aliases: [], clock: systemClock, random: Math.random, watchFiles, ...deps };

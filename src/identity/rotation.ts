@@ -61,9 +61,11 @@ export function startRotation({ issue, onChange, clock, random, log }: RotationD
   const abort = new AbortController();
   let cancelTimer = (): void => {};
 
-  function keep(svid: Svid): void {
+  /** `from`: when its life began for us. One that was just issued begins earlier than that only for clocks that are behind. */
+  function keep(svid: Svid, from: number): void {
     const share = RENEW_AT - JITTER * random();
-    const renewAt = svid.notBefore + (svid.expiresAt - svid.notBefore) * share;
+    // An issuer that sends what is about to end is not asked without a pause.
+    const renewAt = Math.max(from + (svid.expiresAt - from) * share, clock.now() + FIRST_RETRY_MS);
     entries.set(svid.id, { svid, renewAt, failures: 0, reason: '', warnedAt: 2, renewing: false });
   }
 
@@ -92,7 +94,7 @@ export function startRotation({ issue, onChange, clock, random, log }: RotationD
       const svid = await issue(id, abort.signal);
       if (abort.signal.aborted) return;
       if (entry.failures > 0) log.info(`the certificate of ${id} is renewed after ${entry.failures} failures`);
-      keep(svid);
+      keep(svid, clock.now());
       onChange();
     } catch (error) {
       if (abort.signal.aborted) return;
@@ -122,7 +124,7 @@ export function startRotation({ issue, onChange, clock, random, log }: RotationD
       made.push(await issue(id, abort.signal));
     });
     if (abort.signal.aborted) throw new Error('the source of certificates is closed');
-    for (const svid of made) keep(svid);
+    for (const svid of made) keep(svid, clock.now());
     schedule();
     onChange();
   }
@@ -131,7 +133,7 @@ export function startRotation({ issue, onChange, clock, random, log }: RotationD
     need,
     adopt(svid) {
       if (svid.expiresAt <= clock.now() || entries.has(svid.id)) return;
-      keep(svid);
+      keep(svid, svid.notBefore);
       schedule();
     },
     svid: (id) => entries.get(id)?.svid ?? null,

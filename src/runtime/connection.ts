@@ -106,11 +106,13 @@ function peerOf(socket: TLSSocket, meshDomain: string): Peer | null {
   const spiffe = parseSpiffeId(uri?.value ?? '');
   const foreign = spiffe === null || spiffe.trustDomain === meshDomain ? null : spiffe;
   const service = foreign?.path.startsWith('service/') ? foreign.path.slice('service/'.length) : null;
+  // Undefined where the subject is empty, whatever its type says.
+  const subject: string = certificate.subject ?? '';
   return {
-    id: uri?.value ?? commonName(certificate) ?? certificate.subject,
+    id: uri?.value ?? commonName(certificate) ?? subject,
     trustDomain: foreign?.trustDomain ?? null,
     service,
-    subject: certificate.subject ?? '',
+    subject,
     fingerprint256: certificate.fingerprint256,
     verified: true,
     expiresAt: Date.parse(certificate.validTo),
