@@ -9,6 +9,7 @@ const COMMANDS: CommandTable = {
   print: () => import('./cli/print.ts'),
   explain: () => import('./cli/explain.ts'),
   rollout: () => import('./cli/rollout.ts'),
+  ca: () => import('./cli/ca.ts'),
   init: () => import('./cli/init.ts'),
   schema: () => import('./cli/schema.ts'),
 };
