@@ -1,9 +1,10 @@
-// `selvedge ca issue`: a join token for a workload on another machine, or its certificate as files.
+// `selvedge ca issue` and `selvedge ca revoke`: who may join, by a token or with files, and who may go on.
 import { chmod, mkdir, stat } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
 import { issueSvid, LEAF_LIFE_MS } from '../identity/authority.ts';
 import { openAuthorityDirectory } from '../identity/authority-directory.ts';
 import { makeToken } from '../identity/ca/join-tokens.ts';
+import { revoke } from '../identity/ca/revoked.ts';
 import { trustDomainOf } from '../identity/ca/trust-domain.ts';
 import { writePrivate } from '../identity/private-files.ts';
 import { parseSpiffeId } from '../identity/spiffe-id.ts';
@@ -18,13 +19,10 @@ const FILES = { cert: 'tls.crt', key: 'tls.key', ca: 'ca.crt' };
 
 export async function issueFromCa(dir: string, values: CommandInput['values'], io: Io): Promise<number> {
   const toFiles = values.svid === true;
-  if (typeof values.id !== 'string') throw new UsageError('ca issue needs --id, such as service/orders');
   for (const option of ['out', 'force'])
     if (!toFiles && values[option] !== undefined) throw new UsageError(`--${option} goes with --svid`);
   const lifeMs = spanOf('ttl', values.ttl, toFiles ? SVID_LIFE : TOKEN_LIFE);
-  const trustDomain = await trustDomainOf(dir);
-  if (trustDomain === null) throw new Error(`there is no CA in ${dir}: selvedge ca init makes one`);
-  const id = workloadId(values.id, trustDomain);
+  const { trustDomain, id } = await workloadIn(dir, 'issue', values);
   const now = Date.now();
   if (toFiles) return writeSvid({ dir, trustDomain, id, now, lifeMs }, values, io);
   const token = await makeToken(dir, id, { now, lifeMs });
@@ -33,6 +31,22 @@ export async function issueFromCa(dir: string, values: CommandInput['values'], i
     `a join token for ${id}: good once, until ${new Date(now + lifeMs).toISOString()}; it is not shown again\n`,
   );
   return EXIT.good;
+}
+
+export async function revokeInCa(dir: string, values: CommandInput['values'], io: Io): Promise<number> {
+  const { id } = await workloadIn(dir, 'revoke', values);
+  await revoke(dir, id, Date.now());
+  io.stdout.write(`no certificate of ${id} that was issued until now renews any more
+  each goes on until its end, within a day; join tokens are as good as before
+`);
+  return EXIT.good;
+}
+
+async function workloadIn(dir: string, action: string, { id }: CommandInput['values']) {
+  if (typeof id !== 'string') throw new UsageError(`ca ${action} needs --id, such as service/orders`);
+  const trustDomain = await trustDomainOf(dir);
+  if (trustDomain === null) throw new Error(`there is no CA in ${dir}: selvedge ca init makes one`);
+  return { trustDomain, id: workloadId(id, trustDomain) };
 }
 
 function workloadId(written: string, trustDomain: string): string {

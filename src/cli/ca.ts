@@ -30,6 +30,11 @@ const ACTIONS: Readonly<Record<string, Action>> = {
     failed: EXIT.checkFailed,
     run: async (...given) => (await import('./ca-issue.ts')).issueFromCa(...given),
   },
+  revoke: {
+    options: ['id'],
+    failed: EXIT.checkFailed,
+    run: async (...given) => (await import('./ca-issue.ts')).revokeInCa(...given),
+  },
   roll: {
     options: [],
     failed: EXIT.checkFailed,
@@ -44,12 +49,14 @@ export const command: Command = {
 selvedge ca serve [--listen HOST:PORT] [--san NAME]… [--life TIME] [--audit FILE] [--dir DIR]
 selvedge ca issue --id ID [--ttl TIME] [--dir DIR]
 selvedge ca issue --id ID --svid [--out DIR] [--ttl TIME] [--force] [--dir DIR]
+selvedge ca revoke --id ID [--dir DIR]
 selvedge ca roll [--dir DIR]
 
   init                  make root and intermediate; nothing that is there is overwritten
   serve                 give certificates to workloads that join or renew, over HTTPS, until SIGTERM
   issue                 print a join token: good once, for this identity alone
   issue --svid          write a certificate with its key to files instead, for mesh.identity.files
+  revoke                no certificate that this identity has renews any more; workloads join again, by new tokens
   roll                  begin to replace the root: both are trusted from now on, the new one issues after a day
 
   --dir DIR             where the CA lies; default .selvedge/ca

@@ -24,7 +24,7 @@ export const INTERMEDIATE_LIFE_MS = 365 * DAY_MS;
 export const LEAF_LIFE_MS = DAY_MS;
 
 /** Certificates begin a little before they are made: clocks of peers may be behind. */
-const BACKDATED_MS = 60_000;
+export const BACKDATED_MS = 60_000;
 
 /** A certificate that issues others, with its key. */
 export interface Authority {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { command as ca } from '../../src/cli/ca.ts';
 import { authorityFiles } from '../../src/identity/authority-directory.ts';
+import { isRevoked } from '../../src/identity/ca/revoked.ts';
 import { caSource } from '../../src/identity/ca-client.ts';
 import { filesSource } from '../../src/identity/files.ts';
 import { chainOf } from '../identity/support/authorities.ts';
@@ -74,10 +75,18 @@ t.test('roll adds a second root to what is handed out, once', async (t) => {
   t.match(await run('roll'), { code: 1, stderr: /being replaced already/ });
 });
 
+t.test('revoke ends the renewals of one identity', async (t) => {
+  const { run, dir } = await made(t);
+  t.match(await run('revoke', '--id', 'service/orders'), { code: 0, stdout: /no certificate of spiffe.*orders/ });
+  t.ok(await isRevoked(dir, ORDERS, Date.now() - 3_600_000));
+  t.notOk(await isRevoked(dir, `${ORDERS}2`, Date.now() - 3_600_000));
+  t.match(await run('revoke'), { code: 2, stderr: /ca revoke needs --id/ });
+});
+
 t.test('wrong usage is told with the option at fault', async (t) => {
   const { run } = await made(t);
   const wrong: readonly (readonly [string[], RegExp])[] = [
-    [[], /ca needs one of init, serve, issue, roll/],
+    [[], /ca needs one of init, serve, issue, revoke, roll/],
     [['isue'], /ca has no "isue" \(did you mean "issue"/],
     [['issue', 'x'], /ca issue takes no argument "x"/],
     [['init'], /needs --trust-domain/],

@@ -6,6 +6,7 @@ import { connect as connectTls } from 'node:tls';
 import t from 'tap';
 import { issueSvid, makeKey } from '../../src/identity/authority.ts';
 import { rollRoot } from '../../src/identity/authority-directory.ts';
+import { isRevoked, revoke } from '../../src/identity/ca/revoked.ts';
 import { pem, pemBlocks } from '../../src/identity/pem.ts';
 import { makeRequest } from '../../src/identity/signing-request.ts';
 import { verifyPeer } from '../../src/identity/verify.ts';
@@ -159,6 +160,30 @@ t.test('certificates that have expired, of other CAs, of the CA itself and none 
   t.match(await ca.ask({}), { status: 401, body: { reason: 'credentials_missing' } });
   const good = await ca.svid(ORDERS);
   t.match(await ca.ask({ certificate: good, token: 'wrong' }), { status: 401 }, 'a wrong token is not made good');
+});
+
+t.test('an identity that was given up renews no more, until it has joined again', async (t) => {
+  const ca = await openTestCa(t);
+  const [orders, cart] = [await ca.svid(ORDERS), await ca.svid(CART)];
+  await revoke(ca.dir, ORDERS, Date.now());
+  t.match(await ca.ask({ certificate: orders }), { status: 401, body: { reason: 'certificate_revoked' } });
+  t.match(ca.audited.at(-1), { event: 'refuse', detail: new RegExp(ORDERS) });
+  t.match(await ca.ask({ certificate: cart }), { status: 200 });
+  // Two seconds later, as the certificate counts them.
+  const later = await ca.svid(ORDERS, { now: Date.now() + 2_000 });
+  t.match(await ca.ask({ certificate: later }), { status: 200 });
+  writeFileSync(join(ca.dir, 'revoked.json'), '[');
+  t.match(await ca.ask({ certificate: cart }), { status: 500 }, 'a list that cannot be read lets nobody through');
+});
+
+t.test('what was given up is remembered for as long as certificates of before live', async (t) => {
+  const ca = await openTestCa(t);
+  const now = Date.now();
+  await revoke(ca.dir, ORDERS, now - 86_000_000);
+  await revoke(ca.dir, CART, now);
+  t.ok(await isRevoked(ca.dir, ORDERS, now - 86_100_000));
+  await revoke(ca.dir, CART, now + 600_000);
+  t.notOk(await isRevoked(ca.dir, ORDERS, now - 86_100_000));
 });
 
 t.test('an address that asks too often is refused for a while, with one line of the log', async (t) => {

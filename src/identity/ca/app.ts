@@ -6,6 +6,7 @@ import type { TLSSocket } from 'node:tls';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { plainAddress } from '../../http/address.ts';
 import { issueForRequest } from '../authority.ts';
+import { certificateFacts } from '../certificate-facts.ts';
 import type { Clock } from '../clock.ts';
 import type { IdentityLog } from '../deps.ts';
 import { ipv6Octets } from '../host-name.ts';
@@ -16,6 +17,7 @@ import { checkToken } from './join-tokens.ts';
 import type { LiveAuthority } from './live-authority.ts';
 import { makeRateLimiter, type RateLimit } from './rate-limit.ts';
 import { Refusal, sendRefusal } from './refusal.ts';
+import { isRevoked } from './revoked.ts';
 
 export interface CaLimits {
   /** An IPv4 address, or an IPv6 network of 64 bits. */
@@ -166,7 +168,11 @@ async function proven(request: FastifyRequest<{ Body: SvidBody }>, deps: CaAppDe
   if (certificate === undefined) throw new Refusal('credentials_missing');
   const verdict = verifyPeer(socket, deps.authority.bundles(), deps.clock.now(), 'client');
   if (!verdict.ok) throw new Refusal('certificate_invalid', { because: verdict.reason });
-  return { id: verdict.id.id, proof: { shown: certificate.serialNumber }, spend: async () => true };
+  const { id } = verdict.id;
+  const shown = certificate.serialNumber;
+  if (await isRevoked(deps.dir, id, certificateFacts(certificate).notBefore))
+    throw new Refusal('certificate_revoked', { because: `${id}, serial ${shown}` });
+  return { id, proof: { shown }, spend: async () => true };
 }
 
 async function byToken(token: string, { dir, clock }: CaAppDeps): Promise<Applicant> {

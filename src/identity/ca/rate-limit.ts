@@ -19,7 +19,7 @@ interface Bucket {
 }
 
 /** Keys remembered at most. Strangers fill it: who was seen longest ago is forgotten, and begins with a full bucket again. */
-const MAX_KEYS = 10_000;
+export const MAX_KEYS = 10_000;
 
 export function makeRateLimiter({ burst, perMinute }: RateLimit): (key: string, now: number) => RateVerdict {
   const buckets = new Map<string, Bucket>();

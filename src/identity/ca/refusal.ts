@@ -8,6 +8,7 @@ export type RefusalReason =
   | 'token_expired'
   | 'token_used'
   | 'certificate_invalid'
+  | 'certificate_revoked'
   | 'csr_invalid'
   | 'request_invalid'
   | 'rate_limited'
@@ -27,6 +28,11 @@ const MEANINGS: Readonly<Record<RefusalReason, readonly [code: Code, status: num
     'SLV_UNAUTHORIZED',
     401,
     'Renewal needs a certificate of this CA that has not expired: begin again with a join token',
+  ],
+  certificate_revoked: [
+    'SLV_UNAUTHORIZED',
+    401,
+    'The certificates of this identity were given up: begin again with a join token',
   ],
   csr_invalid: ['SLV_BAD_REQUEST', 400, 'The certificate signing request is not acceptable'],
   request_invalid: ['SLV_BAD_REQUEST', 400, 'The request is malformed'],
