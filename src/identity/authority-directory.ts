@@ -59,13 +59,16 @@ export async function openAuthorityDirectory(
   now: number,
   create = true,
 ): Promise<AuthorityState> {
-  await privateDirectory(dir);
-  const settled = settledState(await read(dir, trustDomain), now);
+  await privateDirectory(dir, create);
+  const look = async (): Promise<Found> => {
+    const found = await read(dir, trustDomain);
+    if (found.root !== null || create) return found;
+    throw new Error(`${dir} is empty, its CA is gone: restore it, or restart to begin with a new one`);
+  };
+  const settled = settledState(await look(), now);
   if (settled !== null) return settled;
   return withLock(join(dir, 'lock'), async () => {
-    const found = await read(dir, trustDomain);
-    if (found.root === null && !create)
-      throw new Error(`${dir} is empty, its CA is gone: restore it, or restart to begin with a new one`);
+    const found = await look();
     await removeLeftovers(dir);
     return settledState(found, now) ?? settle(dir, trustDomain, found, now);
   });

@@ -37,6 +37,7 @@ export function builtinSource(config: { readonly dir: string }, given: IdentityD
 
   /** The CA as it is on disk now; when it was good before and cannot be read any more, as it was. */
   async function read(): Promise<AuthorityState> {
+    if (closed) throw new Error('the source of certificates is closed');
     try {
       const found = await openAuthorityDirectory(dir, trustDomain, clock.now(), state === null);
       problem = null;
@@ -67,7 +68,7 @@ export function builtinSource(config: { readonly dir: string }, given: IdentityD
   }
 
   async function refresh(): Promise<void> {
-    if (!closed && state !== null) await current();
+    if (!closed && state !== null) await current().catch(() => {});
   }
 
   function maintainLater(): void {

@@ -7,6 +7,7 @@ import {
   type Element,
   implicitTag,
   onlyElement,
+  readBoolean,
   readOid,
   readTime,
   TAG,
@@ -103,7 +104,7 @@ function extensions(wrapped: Element | null): Map<string, { readonly critical: b
   while (!list.done) {
     const extension = list.enter();
     const oid = readOid(extension.expect(TAG.oid));
-    const critical = extension.optional(TAG.boolean)?.content[0] === 0xff;
+    const critical = readBoolean(extension.optional(TAG.boolean));
     const value = extension.expect(TAG.octetString).content;
     extension.end();
     if (found.has(oid)) throw new DerError(`the extension ${oid} twice`);
@@ -127,7 +128,7 @@ function names(value: Buffer | null): Pick<CertificateFacts, 'uris' | 'otherName
 function constraints(value: Buffer | null): Pick<CertificateFacts, 'ca' | 'pathLength'> {
   if (value === null) return { ca: false, pathLength: null };
   const reader = new DerReader(onlyElement(value).content);
-  const ca = reader.optional(TAG.boolean)?.content[0] === 0xff;
+  const ca = readBoolean(reader.optional(TAG.boolean));
   const length = reader.optional(TAG.integer);
   reader.end();
   if (length === null) return { ca, pathLength: null };

@@ -170,6 +170,15 @@ export function readOid({ content }: Element): string {
   return [first, head - first * 40, ...rest].join('.');
 }
 
+/** `null`, an element that was left out, is the default. */
+export function readBoolean(element: Element | null): boolean {
+  if (element === null) return false;
+  const { content } = element;
+  // BER has other ways to say true, which others might read differently.
+  if (content.length !== 1 || (content[0] !== 0 && content[0] !== 0xff)) throw new DerError('a bad boolean');
+  return content[0] === 0xff;
+}
+
 /** Of a BIT STRING without unused bits. */
 export function readBits({ content }: Element): Buffer {
   if (content.length === 0 || content[0] !== 0) throw new DerError('a bad bit string');

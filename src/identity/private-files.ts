@@ -8,16 +8,16 @@ const MAX_FILE_BYTES = 1024 * 1024;
 
 const TEMPORARY = /^\..*\.[0-9a-f]{16}\.tmp$/;
 
-/** Made where it is missing. @throws Error when others may change what is in it */
-export async function privateDirectory(dir: string): Promise<void> {
+/** Made where it is missing, if `create` allows it. @throws Error when others may change what is in it */
+export async function privateDirectory(dir: string, create: boolean): Promise<void> {
   try {
-    await mkdir(dir, { recursive: true, mode: 0o700 });
+    if (create) await mkdir(dir, { recursive: true, mode: 0o700 });
+    const { mode } = await stat(dir);
+    if (process.platform !== 'win32' && (mode & 0o022) !== 0)
+      throw new Error(`others can change it (mode ${octal(mode)}): chmod 700 it`);
   } catch (error) {
-    throw new Error(`cannot make the directory ${dir}: ${(error as Error).message}`, { cause: error });
+    throw new Error(`the directory ${dir} cannot be used: ${(error as Error).message}`, { cause: error });
   }
-  const { mode } = await stat(dir);
-  if (process.platform !== 'win32' && (mode & 0o022) !== 0)
-    throw new Error(`${dir} can be changed by others (mode ${octal(mode)}): chmod 700 it`);
 }
 
 /** Null: there is none. @throws Error that names the file: unreadable, too large, or readable by others */

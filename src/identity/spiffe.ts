@@ -57,11 +57,14 @@ export function spiffeSource({ socket }: { readonly socket: string }, given: Ide
     if (failures > 0) log.info(`${api} answers again`);
     failures = 0;
     reason = null;
+    const before = { svids, bundles };
     sent = found.svids;
     svids = new Map([...[...svids].filter(([id]) => needed.has(id)), ...found.svids]);
     if (!sameBundles(bundles, found.bundles)) bundles = found.bundles;
     for (const look of waiting) look();
-    listeners.tell();
+    // Agents send everything again at each change of anything.
+    const changed = [...needed].some((id) => svids.get(id)?.cert !== before.svids.get(id)?.cert);
+    if (changed || bundles !== before.bundles) listeners.tell();
     return null;
   }
 

@@ -59,9 +59,9 @@ export function openWorkloadStream(path: string, handler: WorkloadStreamHandler)
   stream.on('data', (chunk: Buffer) => {
     if (!over) take(chunk);
   });
-  stream.on('error', (error) => end(error.message));
+  stream.on('error', (error) => end(rootMessage(error)));
   stream.on('close', () => end(closeReason(answer)));
-  session.on('error', (error) => end(error.message));
+  session.on('error', (error) => end(rootMessage(error)));
   session.on('close', () => end('the connection was closed'));
   // WorkloadX509SVIDRequest has no fields.
   stream.end(frame(Buffer.alloc(0)));
@@ -76,6 +76,11 @@ function openSession(path: string): ClientHttp2Session {
     maxSessionMemory: 1,
     maxHeaderListPairs: 64,
   });
+}
+
+/** A stream that waited for the connection says of itself only that it was cancelled. */
+function rootMessage(error: Error): string {
+  return error.cause instanceof Error ? error.cause.message : error.message;
 }
 
 function closeReason({ 'grpc-status': code, 'grpc-message': message }: IncomingHttpHeaders): string {

@@ -98,12 +98,14 @@ function peerOf(socket: TLSSocket): Peer | null {
   if (certificate === undefined) return null;
   const uri = subjectNames(certificate).find(({ type }) => type === 'URI');
   const spiffe = parseSpiffeId(uri?.value ?? '');
+  // Undefined where the subject is empty, whatever its type says.
+  const subject: string = certificate.subject ?? '';
   const service = spiffe?.path.startsWith('service/') ? spiffe.path.slice('service/'.length) : null;
   return {
-    id: uri?.value ?? commonName(certificate) ?? certificate.subject,
+    id: uri?.value ?? commonName(certificate) ?? subject,
     trustDomain: spiffe?.trustDomain ?? null,
     service,
-    subject: certificate.subject,
+    subject,
     fingerprint256: certificate.fingerprint256,
     verified: true,
     expiresAt: Date.parse(certificate.validTo),

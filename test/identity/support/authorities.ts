@@ -44,15 +44,17 @@ export interface Forged {
   readonly key: string;
 }
 
-/** By openssl: a certificate with any extensions at all (`subjectAltName=URI:spiffe://a/b`), signed by an authority. */
-export function forge(t: Test, issuer: Authority, extensions: readonly string[]): Forged {
+/** By openssl: a certificate with any extensions at all (`subjectAltName=URI:spiffe://a/b`), signed by an authority; for a new key unless one is given. */
+export function forge(t: Test, issuer: Authority, extensions: readonly string[], ownKey?: string): Forged {
   const dir = mkdtempSync(join(tmpdir(), 'selvedge-forge-'));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   const path = (name: string): string => join(dir, name);
   writeFileSync(path('ca.pem'), certificatePem(issuer));
   writeFileSync(path('ca.key'), keyPem(issuer.key));
   writeFileSync(path('ext'), `${extensions.join('\n')}\n`);
-  openssl('genpkey', '-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256', '-out', path('key'));
+  if (ownKey === undefined)
+    openssl('genpkey', '-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256', '-out', path('key'));
+  else writeFileSync(path('key'), ownKey);
   openssl('req', '-new', '-key', path('key'), '-subj', '/CN=forged', '-out', path('csr'));
   openssl(
     ...['x509', '-req', '-in', path('csr'), '-CA', path('ca.pem'), '-CAkey', path('ca.key'), '-days', '1'],
