@@ -50,7 +50,7 @@ export function readTokens(text: string, trustDomain: string): Map<string, strin
 /** The only time that the token is seen. @throws Error when there are too many */
 export async function makeToken(dir: string, id: string, dates: { now: number; lifeMs: number }): Promise<string> {
   const tokens = join(dir, 'tokens');
-  await privateDirectory(tokens);
+  await privateDirectory(tokens, true);
   await forget(tokens, dates.now);
   const name = randomBytes(8).toString('hex');
   const secret = randomBytes(32).toString('base64url');

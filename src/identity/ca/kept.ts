@@ -17,7 +17,7 @@ export interface KeptFiles {
 
 /** @throws Error for a directory that cannot be made or that others may change */
 export async function openKept(dir: string): Promise<KeptFiles> {
-  await privateDirectory(dir);
+  await privateDirectory(dir, true);
   const rootsPath = join(dir, 'ca-roots.pem');
   const pathOf = (id: string): string => join(dir, `svid-${fileName(id)}.pem`);
   return {
