@@ -12,6 +12,7 @@ const COMMANDS: CommandTable = {
   rollout: () => import('./cli/rollout.ts'),
   intercept: () => import('./cli/intercept.ts'),
   egress: () => import('./cli/egress.ts'),
+  ca: () => import('./cli/ca.ts'),
   init: () => import('./cli/init.ts'),
   schema: () => import('./cli/schema.ts'),
 };

@@ -11,6 +11,7 @@ import {
 import { promisify } from 'node:util';
 import { type CertificateFacts, certificateFacts, KEY_USAGE, OID } from './certificate-facts.ts';
 import { bitString, boolean, contextTag, element, implicitTag, oid, sequence, TAG, time, unsigned } from './der.ts';
+import { hostName } from './host-name.ts';
 import { pem } from './pem.ts';
 import { isP256, keyOfRequest } from './signing-request.ts';
 import type { Svid } from './source.ts';
@@ -23,7 +24,7 @@ export const INTERMEDIATE_LIFE_MS = 365 * DAY_MS;
 export const LEAF_LIFE_MS = DAY_MS;
 
 /** Certificates begin a little before they are made: clocks of peers may be behind. */
-const BACKDATED_MS = 60_000;
+export const BACKDATED_MS = 60_000;
 
 /** A certificate that issues others, with its key. */
 export interface Authority {
@@ -103,6 +104,26 @@ export function issue(issuer: Authority, id: string, publicKey: KeyObject, dates
   if (parseSpiffeId(id) === null || parseSpiffeId(id)?.path === '')
     throw new Error(`${id} is not the SPIFFE id of a workload`);
   if (!isP256(publicKey)) throw new Error('the key is not of the curve P-256');
+  return leaf(issuer, uriName(id), [OID.serverAuth, OID.clientAuth], publicKey, dates);
+}
+
+/** For a server that is known by its names and addresses, the CA's own: it is nobody in the mesh. */
+export function issueForHosts(
+  issuer: Authority,
+  hosts: readonly string[],
+  publicKey: KeyObject,
+  dates: CertificateDates,
+): Issued {
+  return leaf(issuer, sequence(...hosts.map(hostName)), [OID.serverAuth], publicKey, dates);
+}
+
+function leaf(
+  issuer: Authority,
+  names: Buffer,
+  purposes: readonly string[],
+  publicKey: KeyObject,
+  dates: CertificateDates,
+): Issued {
   const spki = publicKey.export({ type: 'spki', format: 'der' });
   const der = certificate({
     subject: sequence(),
@@ -114,9 +135,9 @@ export function issue(issuer: Authority, id: string, publicKey: KeyObject, dates
     extensions: [
       extension(OID.basicConstraints, true, sequence()),
       extension(OID.keyUsage, true, keyUsage(KEY_USAGE.digitalSignature)),
-      extension(OID.extKeyUsage, false, sequence(oid(OID.serverAuth), oid(OID.clientAuth))),
+      extension(OID.extKeyUsage, false, sequence(...purposes.map(oid))),
       // Critical, since the subject is empty (RFC 5280, section 4.2.1.6; X509-SVID, section 2).
-      extension(OID.subjectAltName, true, uriName(id)),
+      extension(OID.subjectAltName, true, names),
     ],
   });
   const { notBefore, notAfter } = certificateFacts(new X509Certificate(der));

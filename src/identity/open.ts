@@ -18,9 +18,6 @@ async function open(config: IdentityConfig, deps: IdentityDeps): Promise<Identit
     case 'spiffe':
       return (await import('./spiffe.ts')).spiffeSource(config, deps);
     case 'ca':
-      return (await import(CA_CLIENT)).caSource(config, deps);
+      return (await import('./ca-client.ts')).caSource(config, deps);
   }
 }
-
-/** Written in its place above once that file is there. */
-const CA_CLIENT: string = './ca-client.ts';

@@ -68,7 +68,7 @@ export async function removeLeftovers(dir: string): Promise<void> {
 }
 
 /** Some systems cannot; the rename is then as durable as they make it. */
-async function syncDirectory(dir: string): Promise<void> {
+export async function syncDirectory(dir: string): Promise<void> {
   const handle = await open(dir, 'r').catch(() => null);
   await handle?.sync().catch(() => {});
   await handle?.close();
