@@ -135,7 +135,7 @@ async function checkConfig(page: string, fence: Fence, folder: string, index: nu
 /** A folder with the files that documented configs name: certificates, and the plugins of docs/examples. */
 function furnish(): string {
   const folder = mkdtempSync(join(tmpdir(), 'selvedge-docs-'));
-  for (const name of ['edge', 'client', 'ca', 'clients-ca']) {
+  for (const name of ['edge', 'client', 'ca', 'clients-ca', 'tls', 'partner-ca']) {
     const made = spawnSync('openssl', [
       ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'],
       ...['-subj', `/CN=${name}`, '-keyout', join(folder, `${name}.key`), '-out', join(folder, `${name}.crt`)],

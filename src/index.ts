@@ -125,12 +125,3 @@ function loggerOf(logger: Logger | boolean): Logger {
   if (typeof logger !== 'boolean') return logger;
   return logger ? stdoutLogger() : pino({ level: 'silent' });
 }
-
-/**
- * Begins a rollover of the root of the CA in `dir` (`mesh.identity.builtin`; docs/identity.md). The processes that share it take the
- * further steps by themselves. Resolves with false while one is under way.
- */
-export async function rollRoot(dir: string, trustDomain: string): Promise<boolean> {
-  const directory = await import('./identity/authority-directory.ts');
-  return directory.rollRoot(dir, trustDomain, Date.now());
-}

@@ -23,6 +23,7 @@ export type Inspected = Pick<
   | 'addresses'
   | 'rollouts'
   | 'seenUnderAudit'
+  | 'identity'
 >;
 
 /** Everything that can be asked, with what it answers. */
@@ -33,6 +34,7 @@ const PAGES: Readonly<Record<string, string>> = {
   '/metrics': 'Prometheus metrics',
   '/config': 'the effective config (secrets left out), when it was loaded, and the last one that was rejected',
   '/routes': 'routes by listener: matches, backends, chain',
+  '/identity': 'the certificates of this process in the mesh, and what could not be renewed',
   '/services': 'services with their subsets and endpoints',
   '/endpoints': 'every endpoint with its connections and load',
   '/authorization': 'what policies under audit would have denied, by target, caller and path',
@@ -84,7 +86,8 @@ export function buildAdmin(admin: Admin, runtime: Inspected, registry: Registry,
   app.get('/readyz', async (_request, reply) => {
     const reasons = unreadyReasons(runtime);
     if (reasons.length > 0) reply.code(503);
-    return { status: reasons.length === 0 ? 'ready' : 'not ready', reasons, inFlight: runtime.inFlight };
+    const warnings = runtime.identity?.warnings ?? [];
+    return { status: reasons.length === 0 ? 'ready' : 'not ready', reasons, warnings, inFlight: runtime.inFlight };
   });
   app.get('/metrics', async (_request, reply) => {
     reply.header('content-type', registry.contentType);
@@ -100,6 +103,7 @@ export function buildAdmin(admin: Admin, runtime: Inspected, registry: Registry,
   app.get('/routes', async () => ({ routes: runtime.snapshot?.describeRoutes() ?? [] }));
   app.get('/services', async () => ({ services: describeServices(runtime) }));
   app.get('/endpoints', async () => ({ endpoints: describeServices(runtime).flatMap(endpointsOf) }));
+  app.get('/identity', async () => runtime.identity ?? NO_IDENTITY);
   app.get('/authorization', async () => ({ seen: runtime.seenUnderAudit }));
   serveRollouts(
     app,
@@ -109,17 +113,24 @@ export function buildAdmin(admin: Admin, runtime: Inspected, registry: Registry,
   return app;
 }
 
+/** Of a process that speaks to no hop, and is none. */
+const NO_IDENTITY = { trustDomain: null, trusted: [], certificates: [], warnings: [] };
+
 /** Why traffic should go elsewhere; empty: it should come. */
-export function unreadyReasons(runtime: Pick<Runtime, 'state' | 'snapshot' | 'revision'>): readonly string[] {
+export function unreadyReasons(
+  runtime: Pick<Runtime, 'state' | 'snapshot' | 'revision' | 'identity'>,
+): readonly string[] {
   if (runtime.state === 'draining' || runtime.state === 'stopped') return ['draining'];
   const { snapshot } = runtime;
   if (runtime.state !== 'running' || snapshot === null) return ['no config is in force yet'];
   // A reload does not make unready what was ready before; an application that ends does.
   const first = runtime.revision <= 1;
   const unchecked = first ? snapshot.unchecked : [];
+  const expired = runtime.identity?.certificates.filter((certificate) => certificate.expired) ?? [];
   return [
     ...unchecked.map((service) => `service "${service}" has not been checked yet`),
     ...snapshot.appProblems(first),
+    ...expired.map(({ id, expiresAt }) => `the certificate of ${id} expired at ${expiresAt}`),
   ];
 }
 

@@ -4,6 +4,7 @@ import { type AskAdmin, askAdmin } from './ask-admin.ts';
 import { checkConfig } from './check-config.ts';
 import { type Command, EXIT } from './command.ts';
 import { configPath } from './config-option.ts';
+import { adviseOnIdentity } from './identity-advice.ts';
 import { adviseOnIdle } from './idle-advice.ts';
 
 export const command: Command = checkCommand(askAdmin);
@@ -22,7 +23,7 @@ export function checkCommand(ask: AskAdmin): Command {
 
 Prints one line a problem to stderr: file:line:column, the path in the config, what is wrong and what to do. Certificates,
 plugins and their options are looked at too. Warnings do not fail the check. Where a Selvedge answers at the admin address
-of the config (on loopback only), what it has seen of the services is taken into account.
+of the config (on loopback only), what it has seen of the services and of its certificates is taken into account.
 
 Exit codes: 0 good, 1 the config has errors, 2 wrong usage.`,
     options: {
@@ -41,8 +42,11 @@ Exit codes: 0 good, 1 the config has errors, 2 wrong usage.`,
           : { gateways: gateways ?? [], internal: internal ?? [] };
       const checked = await checkConfig(path, { env: io.env, cwd: io.cwd, roles });
       const { config, provenance } = checked;
-      const advice = config === null || provenance === null ? [] : await adviseOnIdle(config, provenance, ask);
-      const problems = inOrder([...checked.problems, ...advice]);
+      const advice =
+        config === null || provenance === null
+          ? []
+          : await Promise.all([adviseOnIdle(config, provenance, ask), adviseOnIdentity(config, provenance, ask)]);
+      const problems = inOrder([...checked.problems, ...advice.flat()]);
       const errors = problems.filter(({ severity }) => severity === 'error').length;
       const warnings = problems.length - errors;
       if (input.values.json === true) {

@@ -17,7 +17,7 @@ export const REDACTED = '[redacted]';
 /** Keys of plugin options whose values are secret wherever they were written. */
 const SECRET_OPTION = /(?:secret|password|passphrase|credentials?|privatekey|api-?key|token|authorization)$/i;
 /** Keys of the config itself whose values are secret, as paths. */
-const SECRET_KEY = /^(?:routes\[\d+\]\.session\.secret$|telemetry\.tracing\.headers\.)/;
+const SECRET_KEY = /^(?:routes\[\d+\]\.session\.secret$|mesh\.identity\.ca\.token$|telemetry\.tracing\.headers\.)/;
 /** `redis://user:password@host`. */
 const URL_PASSWORD = /^([a-z][a-z0-9+.-]*:\/\/[^/@:\s]*):[^/@\s]*@/i;
 

@@ -53,10 +53,10 @@ export default definePlugin(
   },
 );
 
-/** The elements that Envoy puts there: hash of the certificate, subject, URI SAN. */
-function describe({ id, subject, fingerprint256 }: Peer): string {
+/** The elements that Envoy puts there: hash of the certificate, subject, URI SAN where its trust domain is proven. */
+function describe({ id, trustDomain, subject, fingerprint256 }: Peer): string {
   const hash = fingerprint256.replaceAll(':', '').toLowerCase();
   const quoted = subject.replaceAll('\n', ',').replace(/["\\]/g, '\\$&');
-  const uri = id.startsWith('spiffe://') ? `;URI=${id}` : '';
+  const uri = trustDomain !== null ? `;URI=${id}` : '';
   return `Hash=${hash};Subject="${quoted}"${uri}`;
 }

@@ -9,6 +9,7 @@ import type { OpenAdmin } from './admin-slot.ts';
 import { ConfigError, RoleError } from './config-error.ts';
 import { Installation, type InstallationOptions } from './installation.ts';
 import { certificateFiles } from './listener-set.ts';
+import type { IdentityState } from './mesh-identity.ts';
 import { OneAtATime } from './one-at-a-time.ts';
 import { unknownRoles } from './roles.ts';
 import { registerRolloutMetrics } from './rollout-metrics.ts';
@@ -121,6 +122,11 @@ export class Runtime {
   /** Those in force, of the routes that this process serves. */
   get rollouts(): RolloutStore {
     return this.#installation.rollouts;
+  }
+
+  /** Its certificates in the mesh; null: it needs none. */
+  get identity(): IdentityState | null {
+    return this.#installation.identity.describe();
   }
 
   /** What would have been denied under audit for want of an allow policy, since this process began. */

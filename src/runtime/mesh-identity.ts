@@ -35,6 +35,21 @@ export async function openMeshIdentity(
   return openIdentity(identity, { trustDomain, aliases, log });
 }
 
+/** As the admin API tells it. */
+export interface IdentityState {
+  readonly trustDomain: string;
+  /** Trust domains whose roots are known. */
+  readonly trusted: readonly string[];
+  readonly certificates: readonly {
+    readonly id: string;
+    readonly notBefore: string;
+    readonly expiresAt: string;
+    readonly expired: boolean;
+  }[];
+  /** What could not be renewed, and when it ends. */
+  readonly warnings: readonly string[];
+}
+
 /** What one config asks for, ready but not in force. Exactly one of the two is called. */
 export interface PreparedIdentity {
   /** Errors only; with any, `abandon` is the only choice. */
@@ -45,6 +60,7 @@ export interface PreparedIdentity {
 
 interface Held {
   readonly key: string;
+  readonly trustDomain: string;
   readonly source: IdentitySource;
   readonly stop: () => void;
 }
@@ -86,7 +102,8 @@ export class MeshIdentity {
     const opened = source;
     return {
       problems: [],
-      commit: () => this.#replace({ key, source: opened, stop: opened.onChange(() => this.#changed()) }, ids),
+      commit: () =>
+        this.#replace({ key, trustDomain, source: opened, stop: opened.onChange(() => this.#changed()) }, ids),
       abandon: () => opened.close(),
     };
   }
@@ -94,6 +111,25 @@ export class MeshIdentity {
   /** The certificates of this process. */
   svids(): Svid[] {
     return this.#ids.flatMap((id) => this.source?.svid(id) ?? []);
+  }
+
+  /** What an operator asks of them; null: none are needed. */
+  describe(): IdentityState | null {
+    if (this.#held === null) return null;
+    const { trustDomain, source } = this.#held;
+    const now = Date.now();
+    const certificates = this.svids().map(({ id, notBefore, expiresAt }) => ({
+      id,
+      notBefore: new Date(notBefore).toISOString(),
+      expiresAt: new Date(expiresAt).toISOString(),
+      expired: expiresAt <= now,
+    }));
+    return {
+      trustDomain,
+      trusted: [...source.bundles().keys()],
+      certificates,
+      warnings: source.warnings(),
+    };
   }
 
   /** Null while the mesh is off. */

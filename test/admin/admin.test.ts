@@ -23,6 +23,7 @@ function inspected(changes: Partial<Record<keyof Inspected, unknown>> = {}): Ins
     addresses: () => ({ 'gateway/public/http': { host: '0.0.0.0', port: 8080 } }),
     rollouts: { all: () => [] },
     seenUnderAudit: [],
+    identity: null,
     ...changes,
   } as unknown as Inspected;
 }
@@ -59,6 +60,30 @@ t.test('is ready while a config is in force, and says why not', async (t) => {
     t.match([response.statusCode, response.json()], [503, { status: 'not ready', reasons: [reason] }]);
     t.equal((await get('/livez')).statusCode, 200, 'but alive');
   }
+});
+
+t.test('tells of its certificates: warns before they end, and is not ready after', async (t) => {
+  t.strictSame((await admin(t)('/identity')).json(), {
+    trustDomain: null,
+    trusted: [],
+    certificates: [],
+    warnings: [],
+  });
+  const identity = (expired: boolean) => ({
+    trustDomain: 'shop.internal',
+    trusted: ['shop.internal'],
+    certificates: [{ id: 'spiffe://shop.internal/service/a', notBefore: AT, expiresAt: AT.toJSON(), expired }],
+    warnings: ['could not be renewed'],
+  });
+  const before = admin(t, inspected({ identity: identity(false) }));
+  t.match((await before('/identity')).json(), { certificates: [{ id: 'spiffe://shop.internal/service/a' }] });
+  const ready = await before('/readyz');
+  t.match([ready.statusCode, ready.json()], [200, { reasons: [], warnings: ['could not be renewed'] }]);
+  const after = await admin(t, inspected({ identity: identity(true) }))('/readyz');
+  t.match(
+    [after.statusCode, after.json()],
+    [503, { reasons: [`the certificate of spiffe://shop.internal/service/a expired at ${AT.toJSON()}`] }],
+  );
 });
 
 t.test('shows what is in force and what was rejected', async (t) => {

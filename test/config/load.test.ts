@@ -573,6 +573,15 @@ t.test('the secret of a session is never shown, wherever it was written', async 
   t.notMatch(JSON.stringify(named?.effective()), /redacted/, 'a service may be called "session"');
 });
 
+t.test('the join token of the mesh is never shown', async (t) => {
+  const ca = new TestCa(t);
+  const text = `${GOOD}mesh: { identity: { ca: { url: "https://ca.test", token: "kept-to-ourselves", trust: "${ca.cert}" } } }`;
+  const { config, provenance, lines } = await load(t, { 'c.yaml': text }, 'c.yaml');
+  t.strictSame(lines, []);
+  t.match(config?.mesh.identity, { token: 'kept-to-ourselves' });
+  t.match(provenance?.effective(), { mesh: { identity: { ca: { token: '[redacted]', url: 'https://ca.test' } } } });
+});
+
 t.test('a session by header has no defaults of cookies', async (t) => {
   const text = GOOD.replace('to: orders', 'to: orders, session: { header: X-User }');
   const { provenance, config } = await load(t, { 'c.yaml': text }, 'c.yaml');

@@ -124,7 +124,7 @@ t.test('a gateway listens where its listeners say, with their limits and its tru
     listeners: [listener, { ...listener, name: 'https', host: '::', port: 8443, tls }],
     plugins: [],
   };
-  const config = { gateways: [gateway] } as unknown as Config;
+  const config = { gateways: [gateway], mesh: { trustDomain: 'mesh.internal' } } as unknown as Config;
   const common = {
     role: 'gateway',
     owner: 'public',
