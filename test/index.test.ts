@@ -1,7 +1,6 @@
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { openAuthorityDirectory } from '../src/identity/authority-directory.ts';
 import {
   ConfigError,
   type ConfigInput,
@@ -9,7 +8,6 @@ import {
   defineConfig,
   formatProblem,
   RoleError,
-  rollRoot,
   type Selvedge,
   type SelvedgeOptions,
 } from '../src/index.ts';
@@ -249,13 +247,4 @@ t.test('starting and closing again and again leaves nothing open', async (t) => 
     'every server is closed',
   );
   t.pass();
-});
-
-t.test('begins a rollover of the root of a built-in CA, one at a time', async (t) => {
-  const dir = join(t.testdir(), 'identity');
-  await t.rejects(rollRoot(dir, 'shop.internal'), /identity cannot be used: ENOENT/);
-  await openAuthorityDirectory(dir, 'shop.internal', Date.now());
-  t.equal(await rollRoot(dir, 'shop.internal'), true);
-  t.equal(await rollRoot(dir, 'shop.internal'), false);
-  t.equal((await openAuthorityDirectory(dir, 'shop.internal', Date.now())).bundle.match(/BEGIN/g)?.length, 2);
 });
