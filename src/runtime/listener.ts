@@ -16,6 +16,7 @@ import { connectionOf, OpenConnection } from './connection.ts';
 import { Handshakes } from './handshakes.ts';
 import { EXPECT_CONTINUE, type ListenerSpec, type RequestSink } from './listener-spec.ts';
 import type { MeshIdentity } from './mesh-identity.ts';
+import { peerFault, RefusedPeers } from './peer-fault.ts';
 import { newRefusal, refuseInTurn, refuseRequest } from './refusal.ts';
 import { applyLimits, applyTls, createMeshServer, createServer } from './server.ts';
 import { tellTls } from './tell-tls.ts';
@@ -37,6 +38,7 @@ export class Listener {
   #draining = false;
   readonly #open = new Set<OpenConnection>();
   readonly #handshakes = new Handshakes();
+  readonly #refusedPeers: RefusedPeers;
 
   /** @param identity for `spec.mesh` */
   constructor(spec: ListenerSpec, sink: RequestSink, log: Logger, identity: MeshIdentity | null = null) {
@@ -44,6 +46,7 @@ export class Listener {
     this.#sink = sink;
     this.#identity = identity;
     this.#log = log.child({ listener: spec.key });
+    this.#refusedPeers = new RefusedPeers(this.#log);
   }
 
   get spec(): ListenerSpec {
@@ -212,7 +215,7 @@ export class Listener {
   #refusePeer(socket: Socket, reason: string): void {
     const { remoteAddress = '' } = socket;
     this.#sink.rejected(this.#spec, 'SLV_PEER_REFUSED', remoteAddress);
-    this.#log.warn({ remoteAddress, reason }, 'a peer was refused');
+    this.#refusedPeers.tell(remoteAddress, reason, performance.now());
     socket.destroy();
   }
 
@@ -325,11 +328,12 @@ export class Listener {
     const code = codeOfClientError(error);
     if (connection === null) {
       // The TLS handshake failed. Who only opens and closes, as health checks of load balancers do, is nobody's concern.
-      if (code !== null) this.#sink.rejected(this.#spec, code, socket.remoteAddress ?? '');
-      else if (this.#spec.mesh !== null && error.code !== 'ECONNRESET') {
-        this.#refusePeer(socket, error.message);
+      const fault = this.#spec.mesh === null ? null : peerFault(error, socket as TLSSocket);
+      if (fault !== null) {
+        this.#refusePeer(socket, fault);
         return;
       }
+      if (code !== null) this.#sink.rejected(this.#spec, code, socket.remoteAddress ?? '');
       this.#log.debug({ err: error }, 'TLS handshake failed');
       socket.destroy();
       return;

@@ -157,7 +157,9 @@ t.test('who has no good certificate reaches no application', async (t) => {
   const partner = await TestAuthority.make('partner.internal');
   const { port, seen } = await app(t);
   const inbound = await freePort();
-  await part(t, shop({ app: port, inbound }), authority, HOP, { 'partner.internal': partner.roots });
+  const { selvedge } = await part(t, shop({ app: port, inbound }), authority, HOP, {
+    'partner.internal': partner.roots,
+  });
   const of = ({ cert, key }: Svid): ConnectionOptions => ({ cert, key });
   const hour = 3_600_000;
   const good = await authority.svid(CART);
@@ -183,6 +185,10 @@ t.test('who has no good certificate reaches no application', async (t) => {
     t.match(allowed, /HTTP\/1\.1 200/, `${version}: a good one`);
   }
   t.match(await exchange(t, inbound, 'GET / HTTP/1.1\r\nHost: orders\r\n\r\n'), '', 'plain');
+  const refused = await selvedge.registry.getSingleMetric('selvedge_rejected_requests_total')?.get();
+  t.match(refused?.values, [
+    { labels: { owner: 'orders', code: 'SLV_PEER_REFUSED' }, value: 2 * Object.keys(cases).length + 1 },
+  ]);
   t.equal(seen.length, 2);
   const known = await overTls(inbound, of(await partner.svid('spiffe://partner.internal/service/billing')));
   t.match(known, /HTTP\/1\.1 200/, 'a partner under its own name is known');
