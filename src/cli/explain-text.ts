@@ -1,10 +1,16 @@
 // What `selvedge explain` prints for people; `--json` prints the explanation itself.
 import type { ExplainedPolicies, ExplainedRetry } from '../routing/explained-policies.ts';
-import type { ExplainedAction, ExplainedBackend, ExplainedCandidate, Explanation } from '../routing/explanation.ts';
+import type {
+  ExplainedAction,
+  ExplainedBackend,
+  ExplainedCandidate,
+  ExplainedVerdict,
+  Explanation,
+} from '../routing/explanation.ts';
 
 /** Ends with a line break. */
 export function explanationText(explanation: Explanation): string {
-  const { listener, request, considered, refused, route, egress } = explanation;
+  const { listener, request, considered, refused, route, egress, authorization } = explanation;
   const lines = [
     `listener    ${listener.role} ${listener.owner}, ${listener.name} (${listener.address})`,
     `host        ${request.host === null ? 'malformed' : request.host || 'none'}`,
@@ -20,9 +26,16 @@ export function explanationText(explanation: Explanation): string {
     lines.push(`route       ${route.name} (${route.place}), by ${route.match}`);
     const chain = route.chain.map(({ plugin, from }) => `${plugin} (${from})`);
     lines.push(`chain       ${chain.length === 0 ? 'no plugin' : chain.join(' > ')}`);
-    lines.push(...actionLines(route.action));
+    lines.push(...actionLines(route.action), ...(authorization ?? []).map(verdictLine));
   }
   return `${lines.join('\n')}\n`;
+}
+
+function verdictLine({ target, caller, verdict, policy }: ExplainedVerdict): string {
+  const who = caller === null ? 'without an identity' : `as ${caller}`;
+  const by = policy === null ? '' : ` by ${policy}`;
+  const what = verdict === 'audit_denied' ? `allowed; without audit it would be denied${by}` : `${verdict}${by}`;
+  return `policies    ${target}, called ${who}: ${what}`;
 }
 
 function candidateLine({ route, match, place, outcome, failed }: ExplainedCandidate): string {

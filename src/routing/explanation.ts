@@ -53,11 +53,22 @@ export interface Explanation {
     readonly query: string;
   };
   readonly considered: readonly ExplainedCandidate[];
-  /** What Selvedge answers instead of following a route. */
   /** How it leaves the mesh; not there where it does not. */
   readonly egress?: string;
+  /** What authorization policies say on its way; not there where none is asked. */
+  readonly authorization?: readonly ExplainedVerdict[];
+  /** What Selvedge answers instead of following a route. */
   readonly refused: { readonly status: 400 | 403 | 404; readonly code: string; readonly why: string } | null;
   readonly route: ExplainedRoute | null;
+}
+
+export interface ExplainedVerdict {
+  /** `gateway public`, `service orders`. */
+  readonly target: string;
+  /** SPIFFE id; null: nobody that is known. */
+  readonly caller: string | null;
+  readonly verdict: string;
+  readonly policy: string | null;
 }
 
 export interface ExplainedCandidate {
