@@ -10,7 +10,7 @@ gateways: { public: { listeners: [{ name: http, port: 8080 }] } }
 services:
   cart:
     endpoints: ["127.0.0.1:3000"]
-    internal: { inbound: { port: 15001 }, outbound: { port: 15002 } }
+    internal: { app: "127.0.0.1:3000", inbound: { port: 15001 }, outbound: { port: 15002 } }
   stock:
     endpoints: [{ address: "127.0.0.1:3001", hop: "127.0.0.1:15011" }]
     internal: { inbound: { port: 15011 } }
