@@ -193,6 +193,36 @@ t.test('an issuer that sends what is about to end is asked once a second at most
   t.ok(issued > 20 && issued < 65, `${issued}`);
 });
 
+t.test('a clock that is far ahead of the issuer is no reason to ask it in a loop', async (t) => {
+  // By this share of a day. The issuer backdates as ours does.
+  for (const [ahead, most] of [
+    [0.5, 5],
+    [0.67, 6],
+    [0.99, 200],
+  ]) {
+    const time = new FakeTime();
+    let issued = 0;
+    const rotation = startRotation({
+      ...{ clock: time, random: () => 0, log: listeningLog(), onChange: () => {} },
+      async issue(id) {
+        issued += 1;
+        const now = time.now() - ahead * 24 * HOUR_MS;
+        return { id, cert: `${issued}`, key: '', notBefore: now - 60_000, expiresAt: now + 24 * HOUR_MS };
+      },
+    });
+    t.teardown(() => rotation.close());
+    await rotation.need([A]);
+    let expired = 0;
+    for (let hour = 0; hour < 24; hour++) {
+      await time.advance(HOUR_MS);
+      if ((rotation.svid(A) as Svid).expiresAt <= time.now()) expired += 1;
+    }
+    t.equal(expired, 0, 'by its own clock there is always a good one');
+    t.ok(issued > 1 && issued <= most, `${ahead} of a day ahead: ${issued} certificates a day`);
+    rotation.close();
+  }
+});
+
 t.test('nothing goes on after close', async (t) => {
   const { time, rotation, issued } = rotating(t);
   await rotation.need([A]);
