@@ -1,0 +1,52 @@
+// A mesh of processes under load: certificates rotate, the CA is killed and comes back, its root changes, and nobody notices.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import { openLoad } from '../support/open-load.ts';
+import { CaProcess } from './support/mesh/ca.ts';
+import { startMesh } from './support/mesh/mesh.ts';
+import { eventually } from './support/sockets.ts';
+
+t.test('no request fails while certificates rotate, the CA is killed and another root begins to issue', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'selvedge-mesh-'));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  const ca = await CaProcess.make(t, dir, 12);
+  const [before] = ca.roots;
+  // Begun a day ago, all but these seconds: whoever joins now knows both roots, and the new one issues when certificates are due.
+  await ca.roll(8);
+  const issuesAt = Date.now() + 8_000;
+  await ca.start();
+  const mesh = await startMesh(t, dir, { services: { frontend: ['catalog'], catalog: [] }, tapped: 'catalog', ca });
+  t.ok(await mesh.shows('catalog', before.toString()), 'at first, certificates of the old root');
+  const load = openLoad({ port: mesh.port, rate: 50, seconds: 60, postShare: 0.5 });
+  t.teardown(() => load.stop());
+
+  await pause(issuesAt - 800 - Date.now());
+  await ca.kill();
+  await pause(800);
+  await ca.start();
+  const after = ca.roots.find((root) => !root.raw.equals(before.raw));
+  if (after === undefined) throw new Error('there is no new root');
+  const backAt = Date.now();
+  const renewed = (): boolean =>
+    [...mesh.processes.keys()].every((name) => ca.issued.some((one) => one.name === name && one.atMs > backAt));
+  await eventually(renewed, 'everybody has a certificate of the new root', 20_000);
+  await load.until(load.elapsedMs + 1_000);
+  load.stop();
+  const answers = await load.done;
+  const failures = answers.filter(({ status }) => status !== 200);
+  t.ok(answers.length > 100, `${answers.length} requests`);
+  t.strictSame(failures, [], `complaints: ${mesh.complaints.join('\n')}`);
+  for (const service of ['frontend', 'catalog']) {
+    t.ok(await mesh.shows(service, after.toString()), `${service} is of the new root`);
+    t.notOk(await mesh.shows(service, before.toString()));
+  }
+  t.strictSame(mesh.tap.problems, [], 'only TLS records between hops');
+  t.ok(mesh.tap.data > answers.length, `${mesh.tap.data} records`);
+  await mesh.stop();
+});
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, Math.max(0, ms)));
+}
