@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { benchHop } from './hop.ts';
 import { median, memoryMiB, type Sample, sample } from './measure.ts';
 import { benchMesh } from './mesh.ts';
 import { type Peer, startArmed, startBackend, startPeers } from './peers.ts';
@@ -30,6 +31,8 @@ const seconds = Number(values.seconds ?? (values.quick ? 2 : 5));
 if (positionals[0] === 'start') await benchStart(Number(values.rounds ?? (values.quick ? 3 : 11)));
 else if (positionals[0] === 'mesh')
   await benchMesh({ rate: Number(values.rate ?? 200), seconds: Number(values.seconds ?? 20) });
+else if (positionals[0] === 'hop')
+  await benchHop({ rate: Number(values.rate ?? 1_000), rounds, seconds, only: values.only });
 else await benchProxies(positionals[0] === 'armed');
 
 async function benchProxies(armed: boolean): Promise<void> {
