@@ -6,6 +6,7 @@ import t from 'tap';
 import { openLoad } from '../support/open-load.ts';
 import { CaProcess } from './support/mesh/ca.ts';
 import { startMesh } from './support/mesh/mesh.ts';
+import { RecordReader } from './support/mesh/tls-tap.ts';
 import { eventually } from './support/sockets.ts';
 
 t.test('no request fails while certificates rotate, the CA is killed and another root begins to issue', async (t) => {
@@ -45,6 +46,17 @@ t.test('no request fails while certificates rotate, the CA is killed and another
   t.strictSame(mesh.tap.problems, [], 'only TLS records between hops');
   t.ok(mesh.tap.data > answers.length, `${mesh.tap.data} records`);
   await mesh.stop();
+});
+
+t.test('whoever reads along tells TLS from what is not, wherever the reads end', async (t) => {
+  const records = Buffer.from('16030300021234170303000155', 'hex');
+  for (const size of [1, 2, 5, 6, 13]) {
+    const reader = new RecordReader();
+    for (let at = 0; at < records.length; at += size) reader.read(records.subarray(at, at + size));
+    t.match(reader, { problem: null, records: 2, data: 1 }, `${size} octets at once`);
+    reader.read(Buffer.from('GET / HTTP/1.1'));
+    t.match(reader.problem, /no TLS record begins with 474554202f/);
+  }
 });
 
 function pause(ms: number): Promise<void> {

@@ -35,11 +35,6 @@ export class RecordReader {
     }
   }
 
-  /** Ends where a record ends. */
-  get whole(): boolean {
-    return this.#left === 0 && this.#header.length === 0;
-  }
-
   #begin(header: readonly number[]): void {
     const [type, major, minor, high, low] = header;
     const length = high * 256 + low;
@@ -63,7 +58,7 @@ export interface TlsTap {
   readonly problems: readonly string[];
 }
 
-/** To a port that may be told later. */
+/** In front of a port where somebody listens by the time of the first connection. */
 export async function openTlsTap(owner: Owner, to: number): Promise<TlsTap> {
   const readers: RecordReader[] = [];
   const sockets = new Set<Socket>();
