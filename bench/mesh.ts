@@ -15,7 +15,7 @@ const LIFE_SECONDS = 10;
 const SPREAD_SECONDS = 13;
 const CA_AWAY_MS = 1_000;
 /** Ten processes that have just started: what they take longer for by then says nothing about rotation. Failures count all the same. */
-const COLD_MS = 2_000;
+const COLD_MS = 5_000;
 
 export interface MeshBench {
   readonly rate: number;
@@ -32,7 +32,7 @@ export async function benchMesh({ rate, seconds }: MeshBench): Promise<void> {
     await ca.start();
     say('the CA serves; starting the edge and four services with their applications');
     const mesh = await startMesh(owner, dir, { services: SERVICES, tapped: 'catalog', ca });
-    const load = openLoad({ port: mesh.port, rate, seconds: 600, postShare: 0.5 });
+    const load = openLoad({ port: mesh.port, rate, seconds: seconds + 600, postShare: 0.5 });
     owner.teardown(() => load.stop());
     const inUse = watchCertificates(mesh);
     const loadBefore = loadavg()[0];
@@ -66,7 +66,7 @@ interface Roots {
 /** The whole of it, while the load runs; what takes days otherwise is made to be over. */
 async function replaceRoot(ca: CaProcess, mesh: Mesh, until: (ms: number) => Promise<void>): Promise<Roots> {
   const [old] = ca.roots;
-  await until(COLD_MS);
+  await until(2_000);
   const issuesAt = Date.now() + SPREAD_SECONDS * 1_000;
   await ca.roll(SPREAD_SECONDS);
   say('selvedge ca roll: a second root is trusted');
