@@ -10,9 +10,9 @@ import type { Owner } from '../test/e2e/support/process.ts';
 import { type Answer, openLoad } from '../test/support/open-load.ts';
 
 const SERVICES = { frontend: ['catalog'], catalog: ['prices', 'stock'], prices: [], stock: [] };
-const LIFE_SECONDS = 10;
+const LIFE_SECONDS = 12;
 /** Until the new root issues: longer than everybody needs to renew once, and so to hear of it. */
-const SPREAD_SECONDS = 13;
+const SPREAD_SECONDS = 15;
 const CA_AWAY_MS = 1_000;
 /** Ten processes that have just started: what they take longer for by then says nothing about rotation. Failures count all the same. */
 const COLD_MS = 5_000;
@@ -36,7 +36,11 @@ export async function benchMesh({ rate, seconds }: MeshBench): Promise<void> {
     owner.teardown(() => load.stop());
     const inUse = watchCertificates(mesh);
     const loadBefore = loadavg()[0];
-    const roots = await replaceRoot(ca, mesh, async (ms) => load.until(ms));
+    const roots = await replaceRoot(ca, mesh, async (ms) => load.until(ms)).catch((error: Error) => {
+      process.stdout.write(`load of the machine: ${loadavg().map(rounded).join(', ')}\n`);
+      complain(mesh);
+      throw error;
+    });
     await load.until(seconds * 1_000);
     load.stop();
     const answers = await load.done;
@@ -161,7 +165,7 @@ function report({ answers, ca, mesh, roots, inUse, loadBefore, rate, latestMs }:
     issued: serials(name),
     inUse: inUse.get(name) ?? 0,
   }));
-  const { tap, complaints } = mesh;
+  const { tap } = mesh;
   const shorten = (prints: readonly string[]): string => prints.map((print) => print.slice(0, 11)).join(', ');
   const rows: [string, unknown][] = [
     ['requests (half of them POST)', answers.length],
@@ -199,8 +203,20 @@ function report({ answers, ca, mesh, roots, inUse, loadBefore, rate, latestMs }:
   };
   for (const [promise, kept] of Object.entries(checks)) if (!kept) process.stdout.write(`NOT KEPT: ${promise}\n`);
   const kept = Object.values(checks).every(Boolean);
-  if (!kept) for (const complaint of complaints.slice(0, 60)) process.stdout.write(`${complaint}\n`);
+  if (!kept) complain(mesh);
   return kept ? 0 : 1;
+}
+
+/** What the processes had to say; each sentence once, but for its numbers. */
+function complain({ complaints }: Mesh): void {
+  const counts = new Map<string, { readonly first: string; times: number }>();
+  for (const complaint of complaints) {
+    const key = complaint.replace(/\d+/g, '0');
+    const known = counts.get(key) ?? { first: complaint, times: 0 };
+    known.times += 1;
+    counts.set(key, known);
+  }
+  for (const { first, times } of [...counts.values()].slice(0, 40)) process.stdout.write(`${times} times: ${first}\n`);
 }
 
 function say(text: string): void {

@@ -12,18 +12,20 @@ import { eventually } from './support/sockets.ts';
 t.test('no request fails while certificates rotate, the CA is killed and another root begins to issue', async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'selvedge-mesh-'));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
-  const ca = await CaProcess.make(t, dir, 12);
+  const ca = await CaProcess.make(t, dir, 16);
   const [before] = ca.roots;
   // Begun a day ago, all but these seconds: whoever joins now knows both roots, and the new one issues when certificates are due.
-  await ca.roll(8);
-  const issuesAt = Date.now() + 8_000;
+  const issuesAt = Date.now() + 10_000;
+  await ca.roll(10);
   await ca.start();
   const mesh = await startMesh(t, dir, { services: { frontend: ['catalog'], catalog: [] }, tapped: 'catalog', ca });
-  t.ok(await mesh.shows('catalog', before.toString()), 'at first, certificates of the old root');
+  // On a machine that took so long, the new root issues already.
+  if (Date.now() < issuesAt)
+    t.ok(await mesh.shows('catalog', before.toString()), 'at first, certificates of the old root');
   const load = openLoad({ port: mesh.port, rate: 50, seconds: 60, postShare: 0.5 });
   t.teardown(() => load.stop());
 
-  await pause(issuesAt - 800 - Date.now());
+  await pause(issuesAt - Date.now());
   await ca.kill();
   await pause(800);
   await ca.start();

@@ -99,6 +99,24 @@ t.test('a renewal that fails is tried again ever more seldom, the old certificat
   t.strictSame(rotation.warnings(), []);
 });
 
+t.test('the nearer the end, the more often a renewal is tried again', async (t) => {
+  const { time, state, rotation, issued } = rotating(t, () => 1);
+  await rotation.need([A]);
+  state.failing = 'the CA is away';
+  const within = async (ms: number): Promise<number> => {
+    const before = issued.length;
+    await time.advance(ms);
+    return issued.length - before;
+  };
+  await within(23.75 * HOUR_MS);
+  const early = await within(300_000);
+  t.ok(early >= 1 && early <= 3, `${early} in five minutes: every few minutes, with a quarter of an hour left`);
+  await within(540_000);
+  const last = await within(60_000);
+  t.ok(last >= 10 && last <= 60, `${last} in the last minute`);
+  t.ok((await within(60_000)) <= 1, 'not when it is over');
+});
+
 t.test('the retries of many do not come at the same time', async (t) => {
   const { time, state, rotation, issued } = rotating(t, () => 0);
   await rotation.need([A]);
