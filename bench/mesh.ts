@@ -13,6 +13,8 @@ const SERVICES = { frontend: ['catalog'], catalog: ['prices', 'stock'], prices: 
 const LIFE_SECONDS = 12;
 /** Until the new root issues: longer than everybody needs to renew once, and so to hear of it. */
 const SPREAD_SECONDS = 15;
+/** Of the median: handshakes then take as long as certificates last. */
+const OVERLOADED_MS = 1_000;
 const CA_AWAY_MS = 1_000;
 /** Ten processes that have just started: what they take longer for by then says nothing about rotation. Failures count all the same. */
 const COLD_MS = 5_000;
@@ -203,6 +205,10 @@ function report({ answers, ca, mesh, roots, inUse, loadBefore, rate, latestMs }:
   };
   for (const [promise, kept] of Object.entries(checks)) if (!kept) process.stdout.write(`NOT KEPT: ${promise}\n`);
   const kept = Object.values(checks).every(Boolean);
+  if (!kept && quantile(0.5) > OVERLOADED_MS)
+    process.stdout.write(
+      'This machine does not carry so much: try a lower --rate before anything else is looked for.\n',
+    );
   if (!kept) complain(mesh);
   return kept ? 0 : 1;
 }
