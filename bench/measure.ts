@@ -18,6 +18,11 @@ export function cpuSeconds(pid: number): number {
   return ticks / TICKS_PER_SECOND;
 }
 
+/** Milliseconds that the main thread was ready to run and did not, since its start (the second field of schedstat). */
+export function waitedMs(pid: number): number {
+  return Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[1]) / 1e6;
+}
+
 /** Resident memory of the tree in MiB, and the part that is its own (RssAnon). */
 export function memoryMiB(pid: number): { rss: number; own: number } {
   let rss = 0;

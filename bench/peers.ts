@@ -11,15 +11,15 @@ export interface Peer {
   readonly child: ChildProcess;
 }
 
-const ROOT = new URL('..', import.meta.url).pathname;
-const PROXY_CORE = '0';
-const BACKEND_CORE = '1';
+export const ROOT = new URL('..', import.meta.url).pathname;
+export const PROXY_CORE = '0';
+export const BACKEND_CORE = '1';
 
 export const BACKEND_PORT = 18100;
 /** 1 KiB, as performance claims are stated for. */
 const BODY = 'x'.repeat(1024);
 
-function has(program: string): boolean {
+export function has(program: string): boolean {
   try {
     execFileSync('sh', ['-c', `command -v ${program}`], { stdio: 'ignore' });
     return true;
@@ -28,7 +28,7 @@ function has(program: string): boolean {
   }
 }
 
-function versionOf(program: string, flag: string, pattern: RegExp): string {
+export function versionOf(program: string, flag: string, pattern: RegExp): string {
   const text = execFileSync('sh', ['-c', `${program} ${flag} 2>&1`], { encoding: 'utf8' });
   return pattern.exec(text)?.[1] ?? 'unknown';
 }
@@ -46,7 +46,7 @@ export async function startBackend(dir: string): Promise<ChildProcess> {
   return child;
 }
 
-function startNginx(dir: string, name: string, core: string, server: string): ChildProcess {
+export function startNginx(dir: string, name: string, core: string, server: string): ChildProcess {
   const prefix = join(dir, name);
   mkdirSync(prefix, { recursive: true });
   const config = join(prefix, 'nginx.conf');
@@ -68,7 +68,7 @@ function nginxBackend(): string {
   return `access_log off; server { listen 127.0.0.1:${BACKEND_PORT} reuseport; location / { default_type text/plain; return 200 "${BODY}"; } }`;
 }
 
-function nginxProxy(port: number, log: string): string {
+export function nginxProxy(port: number, log: string): string {
   return `access_log ${log};
   upstream backend { server 127.0.0.1:${BACKEND_PORT}; keepalive 64; keepalive_requests 100000000; }
   server {
@@ -183,13 +183,13 @@ export async function startPeers(dir: string, peers: Peer[]): Promise<void> {
   }
 }
 
-function packageVersion(name: string): string {
+export function packageVersion(name: string): string {
   const path = name === '..' ? '../package.json' : `../node_modules/${name}/package.json`;
   return JSON.parse(execFileSync('cat', [new URL(path, import.meta.url).pathname], { encoding: 'utf8' })).version;
 }
 
 /** Resolves when something accepts connections there; rejects after ten seconds. */
-async function listening(port: number): Promise<void> {
+export async function listening(port: number): Promise<void> {
   for (let attempt = 0; attempt < 200; attempt++) {
     const open = await new Promise<boolean>((resolve) => {
       const socket = connect(port, '127.0.0.1', () => resolve(true));

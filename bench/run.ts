@@ -1,12 +1,15 @@
 // `npm run bench`: plain proxying beside its peers in one run, alternating rounds, CPU per request as medians and ratios.
 // `npm run bench -- start`: how long a start takes.
+// `npm run bench -- mesh`: whether requests fail while certificates, CA and root change. `-- hop`: what a hop costs.
 // `npm run bench -- armed`: what resilience costs, all of it switched on beside all of it switched off.
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { benchHop } from './hop.ts';
 import { median, memoryMiB, type Sample, sample } from './measure.ts';
+import { benchMesh } from './mesh.ts';
 import { type Peer, startArmed, startBackend, startPeers } from './peers.ts';
 import { saveResults } from './results.ts';
 import { benchStart } from './start.ts';
@@ -18,12 +21,18 @@ const { values, positionals } = parseArgs({
     rounds: { type: 'string' },
     seconds: { type: 'string' },
     only: { type: 'string' },
+    /** Requests a second. */
+    rate: { type: 'string' },
   },
 });
 const rounds = Number(values.rounds ?? (values.quick ? 3 : 7));
 const seconds = Number(values.seconds ?? (values.quick ? 2 : 5));
 
 if (positionals[0] === 'start') await benchStart(Number(values.rounds ?? (values.quick ? 3 : 11)));
+else if (positionals[0] === 'mesh')
+  await benchMesh({ rate: Number(values.rate ?? 200), seconds: Number(values.seconds ?? 20) });
+else if (positionals[0] === 'hop')
+  await benchHop({ rate: Number(values.rate ?? 1_000), rounds, seconds, only: values.only });
 else await benchProxies(positionals[0] === 'armed');
 
 async function benchProxies(armed: boolean): Promise<void> {

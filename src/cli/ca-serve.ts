@@ -10,11 +10,13 @@ import { startCaService } from '../identity/ca/service.ts';
 import { openLines } from '../lines/line-writer.ts';
 import { openProcessLog } from '../runtime/process-log.ts';
 import { surviveUnhandledErrors, untilStopped } from '../runtime/signals.ts';
-import { MINUTE_MS, spanOf } from './ca-options.ts';
+import { spanOf } from './ca-options.ts';
 import { type CommandInput, type Io, UsageError } from './command.ts';
 
 const DEFAULT_LISTEN = '0.0.0.0:9443';
-const LIFE = { least: MINUTE_MS, most: LEAF_LIFE_MS, usual: LEAF_LIFE_MS, written: '1m to 24h' };
+
+/** Seconds are for trying out rotation: a CA that is away for a third of a life is missed, and clocks must agree as well. */
+const LIFE = { least: 10_000, most: LEAF_LIFE_MS, usual: LEAF_LIFE_MS, written: '10s to 24h' };
 
 /** Characters of audit lines that wait for a slow disk or reader. */
 const MAX_PENDING = 4 * 1_048_576;

@@ -64,7 +64,7 @@ selvedge ca roll [--dir DIR]
   --listen HOST:PORT    default 0.0.0.0:9443
   --san NAME            name or address that clients know the service by; may be repeated; default the name of this
                         machine, localhost, 127.0.0.1 and ::1
-  --life TIME           of the certificates that workloads get; 1m to 24h, default 24h
+  --life TIME           of the certificates that workloads get; 10s to 24h, default 24h
   --audit FILE          append a JSON line for each certificate and refusal; default stdout
   --id ID               service/orders, gateway/public, or a whole SPIFFE id of the trust domain
   --ttl TIME            until when a token can be used: 1m to 30d, default 1h; life of a certificate: 1m to 24h, default 24h

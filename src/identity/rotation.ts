@@ -101,9 +101,15 @@ export function startRotation({ issue, onChange, clock, random, log }: RotationD
       entry.renewing = false;
       entry.failures += 1;
       entry.reason = (error as Error).message;
-      entry.renewAt = clock.now() + backoffMs(entry.failures, FIRST_RETRY_MS, LONGEST_RETRY_MS, random);
+      entry.renewAt = clock.now() + backoffMs(entry.failures, FIRST_RETRY_MS, longestRetryMs(entry), random);
       warnOfExpiry(entry);
     }
+  }
+
+  /** Short enough that a few tries are left before the end, however short its life is. Once it is over nothing is urgent any more. */
+  function longestRetryMs({ svid }: Entry): number {
+    const left = svid.expiresAt - clock.now();
+    return left <= 0 ? LONGEST_RETRY_MS : Math.min(LONGEST_RETRY_MS, Math.max(FIRST_RETRY_MS, left / 4));
   }
 
   /** At the first failure, and again as its end comes nearer. */

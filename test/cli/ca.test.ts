@@ -101,7 +101,7 @@ t.test('wrong usage is told with the option at fault', async (t) => {
     [['issue', '--id', 'service/x', '--out', 'd'], /--out goes with --svid/],
     [['serve', '--listen', 'x'], /"x" is no address/],
     [['serve', '--san', 'a b'], /neither a name nor an address/],
-    [['serve', '--life', '10s'], /not within 1m to 24h/],
+    [['serve', '--life', '9s'], /not within 10s to 24h/],
   ];
   for (const [args, message] of wrong)
     t.match(await run(...args), { code: 2, stdout: '', stderr: message }, args.join(' '));

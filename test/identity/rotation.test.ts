@@ -99,6 +99,24 @@ t.test('a renewal that fails is tried again ever more seldom, the old certificat
   t.strictSame(rotation.warnings(), []);
 });
 
+t.test('the nearer the end, the more often a renewal is tried again', async (t) => {
+  const { time, state, rotation, issued } = rotating(t, () => 1);
+  await rotation.need([A]);
+  state.failing = 'the CA is away';
+  const within = async (ms: number): Promise<number> => {
+    const before = issued.length;
+    await time.advance(ms);
+    return issued.length - before;
+  };
+  await within(23.75 * HOUR_MS);
+  const early = await within(300_000);
+  t.ok(early >= 1 && early <= 3, `${early} in five minutes: every few minutes, with a quarter of an hour left`);
+  await within(540_000);
+  const last = await within(60_000);
+  t.ok(last >= 10 && last <= 60, `${last} in the last minute`);
+  t.ok((await within(60_000)) <= 1, 'not when it is over');
+});
+
 t.test('the retries of many do not come at the same time', async (t) => {
   const { time, state, rotation, issued } = rotating(t, () => 0);
   await rotation.need([A]);
@@ -191,6 +209,36 @@ t.test('an issuer that sends what is about to end is asked once a second at most
   t.equal(issued, 2, 'two thirds of the time that was left');
   await time.advance(60_000);
   t.ok(issued > 20 && issued < 65, `${issued}`);
+});
+
+t.test('a clock that is far ahead of the issuer is no reason to ask it in a loop', async (t) => {
+  // By this share of a day. The issuer backdates as ours does.
+  for (const [ahead, most] of [
+    [0.5, 5],
+    [0.67, 6],
+    [0.99, 200],
+  ]) {
+    const time = new FakeTime();
+    let issued = 0;
+    const rotation = startRotation({
+      ...{ clock: time, random: () => 0, log: listeningLog(), onChange: () => {} },
+      async issue(id) {
+        issued += 1;
+        const now = time.now() - ahead * 24 * HOUR_MS;
+        return { id, cert: `${issued}`, key: '', notBefore: now - 60_000, expiresAt: now + 24 * HOUR_MS };
+      },
+    });
+    t.teardown(() => rotation.close());
+    await rotation.need([A]);
+    let expired = 0;
+    for (let hour = 0; hour < 24; hour++) {
+      await time.advance(HOUR_MS);
+      if ((rotation.svid(A) as Svid).expiresAt <= time.now()) expired += 1;
+    }
+    t.equal(expired, 0, 'by its own clock there is always a good one');
+    t.ok(issued > 1 && issued <= most, `${ahead} of a day ahead: ${issued} certificates a day`);
+    rotation.close();
+  }
 });
 
 t.test('nothing goes on after close', async (t) => {

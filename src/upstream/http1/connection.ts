@@ -27,7 +27,10 @@ export interface ConnectionOwner {
   gone(connection: Connection, resend: Exchange | null): void;
   /** Between two exchanges the upstream ended it, and perhaps what was just sent on it went unread. `gone` or the error follows. */
   closedByUpstream(connection: Connection): void;
-  session: Buffer | null;
+  /** To begin the next connection with. */
+  readonly session: Buffer | null;
+  /** Null: forget it. */
+  keepSession(connection: Connection, session: Buffer | null): void;
 }
 
 /** Milliseconds to wait for `100 Continue` before the body is sent all the same (RFC 9110 section 10.1.1). */
@@ -146,7 +149,7 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
   }
 
   keepSession(session: Buffer | null): void {
-    this.#owner.session = session;
+    this.#owner.keepSession(this, session);
   }
 
   received(octets: Buffer, length: number, stable: boolean): void {
@@ -273,6 +276,7 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
     if (this.#dead) return;
     // What never served, or rests after a doubtful answer, says nothing about how long connections may be idle.
     if (this.list !== null && this.#served) this.#owner.closedByUpstream(this);
+    this.#doubtSession();
     this.#die(null);
   }
 
@@ -282,6 +286,7 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
     const stale = this.idleSince !== -1 && !exchange.answered;
     const unsent = this.#refused || exchange.body?.refused === true;
     if (stale && this.#served) this.#owner.closedByUpstream(this);
+    this.#doubtSession();
     if (stale && exchange.intact && (unsent || exchange.idempotent)) {
       // Once only, since it goes on a fresh connection.
       exchange.connection = null;
@@ -293,6 +298,11 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
     if (isTlsFailure(failure)) exchange.fail(new TransportError(TRANSPORT_CODES.tls, message, progress));
     else if (this.parser.headComplete) exchange.fail(new TransportError(TRANSPORT_CODES.incomplete, message, progress));
     else exchange.fail(new TransportError(TRANSPORT_CODES.reset, message, progress));
+  }
+
+  /** With TLS 1.3 a server that does not accept who resumes a session says so after the handshake: then the next one begins anew. */
+  #doubtSession(): void {
+    if (!this.#served) this.#owner.keepSession(this, null);
   }
 
   #die(resend: Exchange | null): void {

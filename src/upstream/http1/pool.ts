@@ -48,7 +48,7 @@ export interface PoolStats {
 }
 
 export class Http1Pool implements ExchangeOwner, ConnectionOwner {
-  /** The last TLS session that a verified peer gave. Owned by the connections. */
+  /** The last TLS session that a verified peer gave to the identity of now. */
   session: Buffer | null = null;
   readonly #options: PoolOptions;
   readonly #authority: string;
@@ -200,6 +200,11 @@ export class Http1Pool implements ExchangeOwner, ConnectionOwner {
       this.#dialFor(resend, this.#reserved);
     }
     this.#pump();
+  }
+
+  keepSession(connection: Connection, session: Buffer | null): void {
+    // A handshake that began with the identity of before ends with a session of it, which would outlive that certificate.
+    if (session === null || !this.#isStale(connection)) this.session = session;
   }
 
   closedByUpstream(connection: Connection): void {

@@ -1,7 +1,7 @@
 // `selvedge` as a process of its own, with what it said so far; killed with its test if it is still there.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
-import type { Test } from 'tap';
+import type { Owner } from '../../e2e/support/process.ts';
 
 const BIN = join(import.meta.dirname, '../../../bin/selvedge.js');
 
@@ -20,7 +20,7 @@ export class SelvedgeProcess {
   #waiting: (() => void)[] = [];
 
   constructor(
-    t: Test,
+    t: Owner,
     args: readonly string[],
     options: { readonly cwd?: string; readonly env?: NodeJS.ProcessEnv } = {},
   ) {

@@ -1,8 +1,8 @@
 // The connections behind the exchanges: how many, which one, for how long, what their ends mean, and that nothing is left behind.
 import { readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { PassThrough } from 'node:stream';
-import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
+import { createServer as createTlsServer, type TLSSocket, type TlsOptions } from 'node:tls';
 import t, { type Test } from 'tap';
 import { TestCa } from '../../support/tls-fixture.ts';
 import { type Accepted, RawUpstream, Recorder, requestOf, type Setup, settle, setUp } from './raw-upstream.ts';
@@ -609,6 +609,65 @@ t.test('TLS', async (t) => {
       }
       t.match(pool.stats, { connections: 0 });
     }
+  });
+
+  t.test(
+    'another identity resumes no session of the one before, not even one whose handshake ends later',
+    async (t) => {
+      const upstream = await start(t, { requestCert: true, ca: ca.pem });
+      // The first connection reaches TLS when the second has been served.
+      const held: Socket[] = [];
+      const front = createServer({ pauseOnConnect: true }, (socket) => {
+        if (held.push(socket) > 1) upstream.server.emit('connection', socket);
+      });
+      await new Promise<void>((resolve) => front.listen(0, '127.0.0.1', resolve));
+      t.teardown(() => front.close());
+      const own = ['old', 'new'].map((name) => ca.issue({ name }));
+      let version = 1;
+      const identity = {
+        version: () => version,
+        options: () => {
+          const { cert, key } = own[version - 1];
+          return { ca: ca.pem, servername: 'a.test', cert: readFileSync(cert), key: readFileSync(key) };
+        },
+      };
+      const { port } = front.address() as AddressInfo;
+      const { send } = await setUp(t, { identity, port }, upstream);
+      const serve = async (recorder: Recorder): Promise<string> => {
+        const connection = await upstream.next();
+        await connection.head();
+        connection.write(`${OK}Connection: close\r\nContent-Length: 0\r\n\r\n`);
+        await recorder.over;
+        return (connection.socket as TLSSocket).getPeerX509Certificate()?.subject ?? '';
+      };
+      const first = send({ upgrade: 'websocket' });
+      version = 2;
+      t.match(await serve(send()), /CN=new/);
+      upstream.server.emit('connection', held[0]);
+      t.match(await serve(first), /CN=old/);
+      t.match(await serve(send()), /CN=new/);
+    },
+  );
+
+  t.test('a session that is refused after the handshake is not resumed again', async (t) => {
+    const upstream = await start(t);
+    const { send } = await setUp(t, { tls: { ca: ca.pem, servername: 'a.test' } }, upstream);
+    const next = async (): Promise<[Accepted, boolean]> => {
+      const connection = await upstream.next();
+      await connection.head();
+      return [connection, (connection.socket as TLSSocket).isSessionReused()];
+    };
+    const good = send();
+    const [first] = await next();
+    first.write(`${OK}Connection: close\r\nContent-Length: 0\r\n\r\n`);
+    await good.over;
+    const refused = send();
+    const [second, resumed] = await next();
+    t.ok(resumed);
+    second.socket.destroy();
+    t.match((await refused.over).error, { code: 'SLV_UPSTREAM_RESET' });
+    send();
+    t.notOk((await next())[1]);
   });
 
   t.test('hands over the socket of an upgrade', async (t) => {
