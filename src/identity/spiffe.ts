@@ -17,6 +17,9 @@ const START_WAIT_MS = 30_000;
 const FIRST_RETRY_MS = 1_000;
 const LONGEST_RETRY_MS = 30_000;
 
+/** While somebody waits for a certificate: what is registered at a SPIRE server is known to its agents some 10 s later. */
+const LONGEST_RETRY_OF_WAITING_MS = 4_000;
+
 /** How often expiry is looked at. */
 const CHECK_MS = 60_000;
 
@@ -73,7 +76,8 @@ export function spiffeSource({ socket }: { readonly socket: string }, given: Ide
     failures += 1;
     if (why !== reason) log.warn(`${api}: ${why}`);
     reason = why;
-    cancelRetry = clock.after(backoffMs(failures, FIRST_RETRY_MS, LONGEST_RETRY_MS, random), open);
+    const longest = waiting.size > 0 ? LONGEST_RETRY_OF_WAITING_MS : LONGEST_RETRY_MS;
+    cancelRetry = clock.after(backoffMs(failures, FIRST_RETRY_MS, longest, random), open);
   }
 
   function missing(ids: Iterable<string>): string[] {
@@ -120,9 +124,10 @@ export function spiffeSource({ socket }: { readonly socket: string }, given: Ide
     return [...needed].flatMap((id) => {
       const svid = svids.get(id);
       if (svid === undefined) return [];
-      const until = new Date(svid.expiresAt).toISOString();
-      if (reason !== null) return [`${api}: ${reason}; the certificate of ${id} expires at ${until}`];
-      if (!sent.has(id)) return [`${api} does not send the certificate of ${id} any more; it expires at ${until}`];
+      const ends = `expires at ${new Date(svid.expiresAt).toISOString()}`;
+      const late = expiryWarning(svid, 'it', now);
+      if (reason !== null) return [`${api}: ${reason}; ${late ?? `the certificate of ${id} ${ends}`}`];
+      if (!sent.has(id)) return [`${api} does not send the certificate of ${id} any more; ${late ?? `it ${ends}`}`];
       return expiryWarning(svid, api, now) ?? [];
     });
   }
@@ -161,7 +166,7 @@ function readReceived(message: Buffer, now: number): Received | string {
   const svids = new Map<string, Svid>();
   const bundles = new Map<string, string>();
   try {
-    for (const [name, roots] of response.federated) bundles.set(domainOf(name), rootsPem(roots));
+    for (const [name, roots] of response.federated) if (roots.length > 0) bundles.set(domainOf(name), rootsPem(roots));
     for (const one of response.svids) {
       const { trustDomain, svid } = readOne(one, now);
       bundles.set(trustDomain, rootsPem(one.roots));
