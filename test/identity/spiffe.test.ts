@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type ServerHttp2Stream } from 'node:http2';
 import { createServer as createTcpServer } from 'node:net';
@@ -78,6 +80,28 @@ t.test('a federated trust domain without roots is not known, and spoils nothing'
   t.strictSame([...source.bundles().keys()], ['shop.internal']);
 });
 
+t.test('a certificate that cannot be used spoils no other', async (t) => {
+  const ended = await issueSvid(shop.intermediate, CART, { now: Date.now() - 2 * HOUR_MS, lifeMs: HOUR_MS });
+  const { source, agent, log, time } = await withAgent(
+    t,
+    response([svidMessage(ended, shop), svidMessage(orders, shop)]),
+  );
+  await source.need([ORDERS]);
+  t.strictSame(source.svid(ORDERS), orders);
+  t.strictSame(source.warnings(), [], 'nor is it needed');
+  t.strictSame(log.lines, []);
+  const refusal = t.rejects(source.need([CART]), /no certificate for spiffe:.*cart: it sent .*cart: expired at/);
+  await time.advance(30_000);
+  await refusal;
+  agent.push(GOOD);
+  await source.need([CART]);
+  agent.push(response([svidMessage(ended, shop), svidMessage(orders, shop)]));
+  await until(() => source.warnings().length === 1);
+  t.match(source.warnings(), [/: it sent what .*cart: expired at .*; the certificate of spiffe:.*cart expires at/]);
+  t.match(log.lines, [/^warn: the SPIFFE Workload API at .*: it sent what cannot be used: spiffe:.*cart: expired at/]);
+  t.strictSame(source.svid(CART), cart, 'the one from before stays');
+});
+
 t.test('takes the first of two certificates with one id', async (t) => {
   const second = await svid();
   const { source } = await withAgent(
@@ -131,6 +155,24 @@ t.test('waits at a start for an agent that comes later', async (t) => {
   await needed;
   t.strictSame(source.svid(ORDERS), orders);
   t.match(log.lines[1], /^info: .* answers again/);
+});
+
+t.test('keeps a process that waits for nothing else', async (t) => {
+  const { socket } = client(t);
+  const script = `
+    import { spiffeSource } from '${new URL('../../src/identity/spiffe.ts', import.meta.url)}';
+    const log = { info() {}, warn: console.log };
+    await spiffeSource({ socket: '${socket}' }, { trustDomain: 'shop.internal', log }).need(['${ORDERS}']);
+    process.exit(7);
+  `;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'ignore'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  const ended = once(child, 'exit');
+  await once(child.stdout, 'data');
+  const agent = new WorkloadApi(socket, GOOD);
+  await agent.start();
+  t.teardown(() => agent.stop());
+  t.strictSame(await ended, [7, null]);
 });
 
 t.test('gives up a start after half a minute, with the reason', async (t) => {
