@@ -17,11 +17,16 @@ const START_WAIT_MS = 30_000;
 const FIRST_RETRY_MS = 1_000;
 const LONGEST_RETRY_MS = 30_000;
 
+/** While somebody waits for a certificate: what is registered at a SPIRE server is known to its agents some 10 s later. */
+const LONGEST_RETRY_OF_WAITING_MS = 4_000;
+
 /** How often expiry is looked at. */
 const CHECK_MS = 60_000;
 
 interface Received {
   readonly svids: ReadonlyMap<string, Svid>;
+  /** What is wrong with the others, by id. */
+  readonly faults: ReadonlyMap<string, string>;
   readonly bundles: TrustBundles;
 }
 
@@ -35,6 +40,7 @@ export function spiffeSource({ socket }: { readonly socket: string }, given: Ide
   /** Of ids that are not sent any more the last one stays: it ends by itself, soon. */
   let svids: ReadonlyMap<string, Svid> = new Map();
   let sent: ReadonlyMap<string, Svid> = new Map();
+  let faults: ReadonlyMap<string, string> = new Map();
   let bundles: TrustBundles = new Map();
   let failures = 0;
   /** Why the last call has ended; null: one is under way and has brought something. */
@@ -57,8 +63,13 @@ export function spiffeSource({ socket }: { readonly socket: string }, given: Ide
     if (failures > 0) log.info(`${api} answers again`);
     failures = 0;
     reason = null;
-    const before = { svids, bundles };
+    const before = { svids, faults, bundles };
     sent = found.svids;
+    faults = found.faults;
+    for (const id of needed) {
+      const fault = faults.get(id);
+      if (fault !== undefined && fault !== before.faults.get(id)) log.warn(`${api}: ${fault}`);
+    }
     svids = new Map([...[...svids].filter(([id]) => needed.has(id)), ...found.svids]);
     if (!sameBundles(bundles, found.bundles)) bundles = found.bundles;
     for (const look of waiting) look();
@@ -73,7 +84,8 @@ export function spiffeSource({ socket }: { readonly socket: string }, given: Ide
     failures += 1;
     if (why !== reason) log.warn(`${api}: ${why}`);
     reason = why;
-    cancelRetry = clock.after(backoffMs(failures, FIRST_RETRY_MS, LONGEST_RETRY_MS, random), open);
+    const longest = waiting.size > 0 ? LONGEST_RETRY_OF_WAITING_MS : LONGEST_RETRY_MS;
+    cancelRetry = clock.after(backoffMs(failures, FIRST_RETRY_MS, longest, random), open);
   }
 
   function missing(ids: Iterable<string>): string[] {
@@ -91,8 +103,11 @@ export function spiffeSource({ socket }: { readonly socket: string }, given: Ide
   function arrival(ids: readonly string[]): Promise<void> {
     if (missing(ids).length === 0) return Promise.resolve();
     return new Promise((resolve, reject) => {
+      // The clock keeps no process alive, and between two calls nothing else would.
+      const awake = setInterval(() => undefined, START_WAIT_MS);
       const done = (): void => {
         waiting.delete(look);
+        clearInterval(awake);
         cancel();
       };
       const look = (): void => {
@@ -111,6 +126,8 @@ export function spiffeSource({ socket }: { readonly socket: string }, given: Ide
 
   function absence(ids: readonly string[]): string {
     const names = ids.join(', ');
+    const fault = ids.map((id) => faults.get(id)).find((one) => one !== undefined);
+    if (fault !== undefined) return `${api} gives no certificate for ${names}: ${fault}`;
     if (sent.size === 0) return `${api} gives no certificate for ${names}: ${reason ?? 'it did not answer'}`;
     return `${api} gives no certificate for ${names}, only for ${[...sent.keys()].join(', ')}: register this process for it`;
   }
@@ -120,9 +137,11 @@ export function spiffeSource({ socket }: { readonly socket: string }, given: Ide
     return [...needed].flatMap((id) => {
       const svid = svids.get(id);
       if (svid === undefined) return [];
-      const until = new Date(svid.expiresAt).toISOString();
-      if (reason !== null) return [`${api}: ${reason}; the certificate of ${id} expires at ${until}`];
-      if (!sent.has(id)) return [`${api} does not send the certificate of ${id} any more; it expires at ${until}`];
+      const ends = `expires at ${new Date(svid.expiresAt).toISOString()}`;
+      const late = expiryWarning(svid, 'it', now);
+      const why = reason ?? faults.get(id);
+      if (why !== undefined) return [`${api}: ${why}; ${late ?? `the certificate of ${id} ${ends}`}`];
+      if (!sent.has(id)) return [`${api} does not send the certificate of ${id} any more; ${late ?? `it ${ends}`}`];
       return expiryWarning(svid, api, now) ?? [];
     });
   }
@@ -159,19 +178,32 @@ function readReceived(message: Buffer, now: number): Received | string {
   const response = readSvids(message);
   if (response === null) return 'it sent a malformed message';
   const svids = new Map<string, Svid>();
+  const faults = new Map<string, string>();
   const bundles = new Map<string, string>();
   try {
-    for (const [name, roots] of response.federated) bundles.set(domainOf(name), rootsPem(roots));
-    for (const one of response.svids) {
+    for (const [name, roots] of response.federated) if (roots.length > 0) bundles.set(domainOf(name), rootsPem(roots));
+  } catch (error) {
+    return unusable(error);
+  }
+  for (const one of response.svids) {
+    // Where two have one id, the first is the default.
+    if (svids.has(one.id)) continue;
+    try {
       const { trustDomain, svid } = readOne(one, now);
       bundles.set(trustDomain, rootsPem(one.roots));
-      // Where two have one id, the first is the default.
-      if (!svids.has(svid.id)) svids.set(svid.id, svid);
+      svids.set(svid.id, svid);
+    } catch (error) {
+      faults.set(one.id, unusable(error));
     }
-  } catch (error) {
-    return `it sent what cannot be used: ${(error as Error).message}`;
   }
-  return { svids, bundles };
+  for (const id of svids.keys()) faults.delete(id);
+  // One that is of no use, such as one that ended while the agent's server was away, spoils no other.
+  const [fault] = faults.values();
+  return svids.size === 0 && fault !== undefined ? fault : { svids, faults, bundles };
+}
+
+function unusable(error: unknown): string {
+  return `it sent what cannot be used: ${(error as Error).message}`;
 }
 
 function readOne(one: WorkloadSvid, now: number): { readonly trustDomain: string; readonly svid: Svid } {

@@ -17,7 +17,7 @@ export interface WorkloadSvid {
 export interface WorkloadSvids {
   /** The default one first. */
   readonly svids: readonly WorkloadSvid[];
-  /** DER of roots by SPIFFE id of their trust domain. */
+  /** DER of roots by SPIFFE id of their trust domain. Empty where a domain has keys for JWTs alone. */
   readonly federated: ReadonlyMap<string, readonly Buffer[]>;
 }
 
@@ -38,7 +38,7 @@ export function readSvids(message: Buffer): WorkloadSvids | null {
       svids.push(svid);
     } else if (field === 3) {
       const entry = fields(content);
-      const roots = certificates(entry?.get(2));
+      const roots = entry === null ? null : certificates(entry.get(2));
       if (roots === null) return false;
       federated.set(entry?.get(1)?.toString('utf8') ?? '', roots);
     }
@@ -51,7 +51,7 @@ function readSvid(message: Buffer): WorkloadSvid | null {
   const found = fields(message);
   const [chain, roots] = [certificates(found?.get(2)), certificates(found?.get(4))];
   const [id, key] = [found?.get(1), found?.get(3)];
-  if (chain === null || roots === null || id === undefined || key === undefined) return null;
+  if (!chain?.length || !roots?.length || id === undefined || key === undefined) return null;
   return { id: id.toString('utf8'), certificates: chain, key, roots };
 }
 
@@ -81,9 +81,8 @@ function eachBytes(message: Buffer, take: (field: number, content: Buffer) => bo
   return true;
 }
 
-/** Certificates lie one after the other, with nothing between. Null: something else is there, or nothing. */
-function certificates(joined: Buffer | undefined): readonly Buffer[] | null {
-  if (joined === undefined) return null;
+/** Certificates lie one after the other, with nothing between. Null: something else is there, or too many. */
+function certificates(joined: Buffer = Buffer.alloc(0)): readonly Buffer[] | null {
   const found: Buffer[] = [];
   const reader = new DerReader(joined);
   try {
@@ -91,5 +90,5 @@ function certificates(joined: Buffer | undefined): readonly Buffer[] | null {
   } catch {
     return null;
   }
-  return found.length === 0 || found.length > MAX_CERTIFICATES ? null : found;
+  return found.length > MAX_CERTIFICATES ? null : found;
 }

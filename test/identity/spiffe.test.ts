@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type ServerHttp2Stream } from 'node:http2';
 import { createServer as createTcpServer } from 'node:net';
@@ -70,6 +72,36 @@ t.test('knows the roots of federated trust domains', async (t) => {
   t.equal(source.bundles().get('shop.internal'), shop.bundle);
 });
 
+t.test('a federated trust domain without roots is not known, and spoils nothing', async (t) => {
+  const none = Buffer.alloc(0);
+  const { source } = await withAgent(t, response([svidMessage(orders, shop)], { 'spiffe://partner.internal': none }));
+  await source.need([ORDERS]);
+  t.strictSame(source.svid(ORDERS), orders);
+  t.strictSame([...source.bundles().keys()], ['shop.internal']);
+});
+
+t.test('a certificate that cannot be used spoils no other', async (t) => {
+  const ended = await issueSvid(shop.intermediate, CART, { now: Date.now() - 2 * HOUR_MS, lifeMs: HOUR_MS });
+  const { source, agent, log, time } = await withAgent(
+    t,
+    response([svidMessage(ended, shop), svidMessage(orders, shop)]),
+  );
+  await source.need([ORDERS]);
+  t.strictSame(source.svid(ORDERS), orders);
+  t.strictSame(source.warnings(), [], 'nor is it needed');
+  t.strictSame(log.lines, []);
+  const refusal = t.rejects(source.need([CART]), /no certificate for spiffe:.*cart: it sent .*cart: expired at/);
+  await time.advance(30_000);
+  await refusal;
+  agent.push(GOOD);
+  await source.need([CART]);
+  agent.push(response([svidMessage(ended, shop), svidMessage(orders, shop)]));
+  await until(() => source.warnings().length === 1);
+  t.match(source.warnings(), [/: it sent what .*cart: expired at .*; the certificate of spiffe:.*cart expires at/]);
+  t.match(log.lines, [/^warn: the SPIFFE Workload API at .*: it sent what cannot be used: spiffe:.*cart: expired at/]);
+  t.strictSame(source.svid(CART), cart, 'the one from before stays');
+});
+
 t.test('takes the first of two certificates with one id', async (t) => {
   const second = await svid();
   const { source } = await withAgent(
@@ -125,6 +157,24 @@ t.test('waits at a start for an agent that comes later', async (t) => {
   t.match(log.lines[1], /^info: .* answers again/);
 });
 
+t.test('keeps a process that waits for nothing else', async (t) => {
+  const { socket } = client(t);
+  const script = `
+    import { spiffeSource } from '${new URL('../../src/identity/spiffe.ts', import.meta.url)}';
+    const log = { info() {}, warn: console.log };
+    await spiffeSource({ socket: '${socket}' }, { trustDomain: 'shop.internal', log }).need(['${ORDERS}']);
+    process.exit(7);
+  `;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'ignore'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  const ended = once(child, 'exit');
+  await once(child.stdout, 'data');
+  const agent = new WorkloadApi(socket, GOOD);
+  await agent.start();
+  t.teardown(() => agent.stop());
+  t.strictSame(await ended, [7, null]);
+});
+
 t.test('gives up a start after half a minute, with the reason', async (t) => {
   const { source, time, log } = client(t);
   const needed = source.need([ORDERS]);
@@ -134,22 +184,41 @@ t.test('gives up a start after half a minute, with the reason', async (t) => {
   await refusal;
 });
 
-t.test('an agent that does not know the workload is asked again, more seldom each time', async (t) => {
+t.test('an agent that does not know the workload is asked again, every 4 s while a start waits', async (t) => {
   const { source, agent, time, log } = await withAgent(t, denied('no identity issued'));
   const needed = source.need([ORDERS]);
   await until(() => log.lines.length === 1);
   t.match(log.lines, [/it answers PERMISSION_DENIED \(no identity issued\)/]);
   t.equal(time.nextIn, 1_000);
-  for (const pause of [1_000, 2_000, 4_000]) {
-    const before = agent.calls.length;
-    await time.advance(pause);
-    await until(() => agent.calls.length === before + 1 && time.nextIn === Math.min(pause * 2, 30_000));
-  }
+  for (const [pause, next] of [
+    [1_000, 2_000],
+    [2_000, 4_000],
+    [4_000, 4_000],
+    [4_000, 4_000],
+  ])
+    await askedAfter(pause, next, agent, time);
   t.equal(log.lines.length, 1, 'told once');
   const refusal = t.rejects(needed, /gives no certificate for spiffe:.*orders: it answers PERMISSION_DENIED/);
   await time.advance(25_000);
   await refusal;
 });
+
+t.test('an agent that knows the workload no more is asked more seldom each time', async (t) => {
+  const { source, agent, time, log } = await withAgent(t);
+  await source.need([ORDERS]);
+  agent.stop();
+  await until(() => log.lines.length === 1);
+  agent.answer = denied('no identity issued');
+  await agent.start();
+  for (const pause of [1_000, 2_000, 4_000, 8_000]) await askedAfter(pause, pause * 2, agent, time);
+});
+
+/** Asks once more `pause` later, and the pause after that is `next`. */
+async function askedAfter(pause: number, next: number, agent: WorkloadApi, time: FakeTime): Promise<void> {
+  const before = agent.calls.length;
+  await time.advance(pause);
+  await until(() => agent.calls.length === before + 1 && time.nextIn === next);
+}
 
 t.test('names the ids that the agent has when the needed one is not among them', async (t) => {
   const { source, time, agent } = await withAgent(t, response([svidMessage(cart, shop)]));
@@ -197,6 +266,21 @@ t.test('warns of a certificate that the agent does not renew', async (t) => {
   await time.advance(20 * HOUR_MS);
   t.match(source.warnings(), [/^the certificate of spiffe:.*orders expires at .* has no newer one$/]);
   t.equal(log.lines.length, 1, 'said once');
+});
+
+t.test('says again how long a certificate lasts while the agent is away, and that it has expired', async (t) => {
+  const { source, agent, time, log } = await withAgent(t);
+  await source.need([ORDERS]);
+  agent.stop();
+  await until(() => log.lines.length === 1);
+  const told = (what: RegExp) => log.lines.filter((line) => what.test(line)).length;
+  await time.advance(HOUR_MS);
+  t.equal(told(/; the certificate of spiffe:.*orders expires at [^ ]*$/), 1);
+  await time.advance(20 * HOUR_MS);
+  t.equal(told(/; the certificate of spiffe:.*orders expires at .* has no newer one$/), 1);
+  await time.advance(4 * HOUR_MS);
+  t.equal(told(/; the certificate of spiffe:.*orders has expired at .* has no newer one$/), 1);
+  t.match(source.warnings(), [/has expired at/]);
 });
 
 t.test('a message that cannot be used changes nothing, is told, and the call is made anew', async (t) => {
