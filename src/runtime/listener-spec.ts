@@ -63,6 +63,8 @@ export interface TcpArrival {
   readonly remoteAddress: string;
   /** Null: no certificate, or nobody asked. */
   readonly peer: Peer | null;
+  /** Its listener is gone and it has had its time. */
+  cut?: boolean;
 }
 
 /** Where a listener hands over; implemented by the data plane. */

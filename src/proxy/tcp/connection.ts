@@ -79,8 +79,7 @@ export class TcpConnection implements OpenTcp {
       this.#refuse('forbidden');
       return;
     }
-    const hashKey =
-      service.hashBy === null ? Math.floor(service.random() * 2 ** 32) : hashOf(remoteAddress);
+    const hashKey = service.hashBy === null ? Math.floor(service.random() * 2 ** 32) : hashOf(remoteAddress);
     const giveUp = connectTcp(
       { service, caller, hashKey, attempts: this.attempts },
       {
@@ -149,7 +148,7 @@ export class TcpConnection implements OpenTcp {
   #finish(reason: string | null): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.reason ??= reason;
+    this.reason ??= this.arrival.cut === true ? reasonOf('SLV_DRAINING') : reason;
     this.#over(this);
   }
 }

@@ -37,6 +37,8 @@ export class TcpConnections {
 
   accept(plan: TcpPlan, arrival: TcpArrival): void {
     const { peer, remoteAddress, socket, wire } = arrival;
+    // Gone while it waited for its config to be in force.
+    if (socket.destroyed) return;
     const { plainCallers, service } = plan;
     if (plainCallers !== null && peer === null && socket === wire)
       this.#metrics.plaintext.inc({ service: service.name, caller: plainCallers[remoteAddress] ?? 'unknown' });

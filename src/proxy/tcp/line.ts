@@ -1,6 +1,7 @@
 // One connection of a TCP service as one line of the access log, once it is over.
-import { positionOf } from '../../http/position.ts';
+
 import type { AccessLog } from '../../config/model.ts';
+import { positionOf } from '../../http/position.ts';
 import type { Attempt } from '../../plugin.ts';
 
 /** pino's level for what is ordinary. */

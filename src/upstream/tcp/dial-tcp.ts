@@ -62,7 +62,14 @@ export function dialTcp(endpoint: Endpoint, caller: Caller | null, wheel: TimerW
   function begin(tls: ConnectionOptions | null, orPlain: boolean): void {
     const { host, port } = endpoint;
     const keepAlive = { keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_PROBE_MS };
-    const opened = connectWire({ host, port, autoSelectFamily: true, allowHalfOpen: true, noDelay: true, ...keepAlive });
+    const opened = connectWire({
+      host,
+      port,
+      autoSelectFamily: true,
+      allowHalfOpen: true,
+      noDelay: true,
+      ...keepAlive,
+    });
     wire = opened;
     let handshaking = false;
     let failure: Error | null = null;
@@ -104,10 +111,7 @@ export function dialTcp(endpoint: Endpoint, caller: Caller | null, wheel: TimerW
     if (mesh === null || caller === null) begin(ownTls(endpoint), false);
     else if (mesh.mode === 'permissive' && wheel.now() < (plainUntil.get(endpoint) ?? 0)) begin(null, false);
     else
-      begin(
-        { ...caller.connectionOptions(mesh.expects), ALPNProtocols: [TCP_PROTOCOL] },
-        mesh.mode === 'permissive',
-      );
+      begin({ ...caller.connectionOptions(mesh.expects), ALPNProtocols: [TCP_PROTOCOL] }, mesh.mode === 'permissive');
   } catch (error) {
     // There is no certificate: later, as all failures are told.
     queueMicrotask(() => fail(dialError(error as Error, target, true)));

@@ -1,5 +1,4 @@
 // Two connections joined into one: bytes, half-closes and resets go over from each side to the other, as fast as the slower one takes them.
-import type { Socket } from 'node:net';
 import type { Wheel, WheelTimer } from '../../timer-wheel.ts';
 import type { TcpLine } from './dial-tcp.ts';
 
