@@ -83,7 +83,7 @@ t.test('a client that ends still gets the answer, and a server that ends still g
       if (text === 'end first') socket.end('bye');
     });
     socket.on('end', () => {
-      asked.push(text);
+      if (text !== '') asked.push(text);
       if (socket.writable) socket.end(`answer to ${text}`);
     });
   });
@@ -103,7 +103,7 @@ t.test('a client that ends still gets the answer, and a server that ends still g
 t.test('whoever reads slowly slows down whoever writes', async (t) => {
   const block = Buffer.alloc(1_048_576);
   let taken = 0;
-  const { port, seen } = await app(t, (socket) => {
+  const { port } = await app(t, (socket) => {
     const write = (): void => {
       while (socket.write(block)) taken += block.length;
       taken += block.length;
@@ -114,7 +114,7 @@ t.test('whoever reads slowly slows down whoever writes', async (t) => {
   const { orders, db, local } = await tcpMesh(t, { app: port });
   const client = await open(t, local);
   client.pause();
-  await eventually(() => seen.length === 1, 'it is connected');
+  await eventually(() => taken > 0, 'it is connected');
   let before = -1;
   for (let calm = 0; calm < 20; calm = taken === before ? calm + 1 : 0) {
     before = taken;
@@ -148,7 +148,7 @@ t.test('a reset on one side is a reset on the other, never an end', async (t) =>
     ended = true;
   });
   other.resetAndDestroy();
-  await once(seen[1], 'close');
+  await eventually(() => seen[1].destroyed, 'it is closed');
   t.notOk(ended, 'the server sees none either');
 });
 
@@ -276,12 +276,14 @@ t.test('an endpoint has as many connections as it may, and no more', async (t) =
 
 t.test('a connection that rests for longer than it may is cut at both ends', async (t) => {
   const { port, seen } = await app(t, echo);
-  const { orders, local } = await tcpMesh(t, { app: port, db: { connections: { idleTimeout: '50ms' } } });
+  const { orders, db, local } = await tcpMesh(t, { app: port, db: { connections: { idleTimeout: '50ms' } } });
   const client = await open(t, local);
   t.equal(await ask(client, 'hello'), 'hello');
   t.equal(await readAll(client), null);
-  await eventually(() => orders.status.inFlight === 0 && seen[0].destroyed, 'it is over');
-  t.strictSame(await counted(orders, 'selvedge_tcp_connections_total', 'reason'), { idle_timeout: 1 });
+  await eventually(() => orders.status.inFlight + db.status.inFlight === 0 && seen[0].destroyed, 'it is over');
+  const reasons = [orders, db].map((hop) => counted(hop, 'selvedge_tcp_connections_total', 'reason'));
+  // Whichever hop notices first: the other sees a reset.
+  t.ok((await Promise.all(reasons)).some(({ idle_timeout: cut }) => cut === 1));
 });
 
 t.test('a reload keeps open connections, and the next ones go by the new config', async (t) => {
@@ -305,7 +307,7 @@ t.test('while it drains open connections go on, new ones are refused, and what i
   t.equal(await ask(finishes, 'hello'), 'hello');
   t.equal(await ask(stays, 'hello'), 'hello');
   const closing = orders.close({ timeoutMs: 1_000 });
-  await eventually(() => Object.keys(orders.addresses()).length === 0 || !orders.status.ready, 'it drains');
+  await eventually(() => orders.status.state === 'draining', 'it drains');
   t.equal(await ask(finishes, 'still here'), 'still here');
   const refused = connect(local, '127.0.0.1');
   const [error] = await once(refused, 'error');
@@ -328,8 +330,6 @@ t.test('policies decide by caller and address, at the hop of the service', async
       { address: `127.0.0.2:${port}`, hop: `127.0.0.1:${inbound}` },
     ],
   });
-  (config.services as Record<string, object>).cart = { endpoints: ['127.0.0.1:9'] };
-  t.match(await db.reload(), { applied: true });
   t.equal(await say(await open(t, local), 'hello'), null, 'denied');
   t.equal(seen.length, 0);
   await eventually(() => orders.status.inFlight + db.status.inFlight === 0, 'it is over');

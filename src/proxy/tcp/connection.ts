@@ -22,6 +22,13 @@ const REASONS: Readonly<Record<NonNullable<SpliceEnd>, string>> = {
   idle: reasonOf('SLV_IDLE_TIMEOUT'),
 };
 
+/** Each is called once, and in this order. */
+export interface TcpConnectionOwner {
+  /** An endpoint is connected to, or none will be. */
+  decided(connection: TcpConnection): void;
+  over(connection: TcpConnection): void;
+}
+
 export class TcpConnection implements OpenTcp {
   readonly id: string;
   readonly plan: TcpPlan;
@@ -32,18 +39,17 @@ export class TcpConnection implements OpenTcp {
   endpoint: Endpoint | null = null;
   /** Null while it is open, and where both ends closed it. */
   reason: string | null = null;
-  readonly #over: (connection: TcpConnection) => void;
+  readonly #owner: TcpConnectionOwner;
   #splice: Splice | null = null;
   #giveUp: (() => void) | null = null;
   #counted = { in: 0, out: 0 };
   #ended = false;
 
-  /** @param over called once */
-  constructor(id: string, plan: TcpPlan, arrival: TcpArrival, over: (connection: TcpConnection) => void) {
+  constructor(id: string, plan: TcpPlan, arrival: TcpArrival, owner: TcpConnectionOwner) {
     this.id = id;
     this.plan = plan;
     this.arrival = arrival;
-    this.#over = over;
+    this.#owner = owner;
     this.startedAt = plan.service.wheel.now();
   }
 
@@ -102,6 +108,7 @@ export class TcpConnection implements OpenTcp {
     const { idleTimeoutMs: idleMs } = endpoint.connections;
     this.#giveUp = null;
     this.endpoint = endpoint;
+    this.#owner.decided(this);
     socket.off('close', this.#clientGone);
     greet(socket, 'connected');
     const options = { idleMs, wheel: this.plan.service.wheel };
@@ -149,6 +156,7 @@ export class TcpConnection implements OpenTcp {
     if (this.#ended) return;
     this.#ended = true;
     this.reason ??= this.arrival.cut === true ? reasonOf('SLV_DRAINING') : reason;
-    this.#over(this);
+    if (this.#splice === null) this.#owner.decided(this);
+    this.#owner.over(this);
   }
 }

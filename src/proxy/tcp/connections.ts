@@ -6,12 +6,12 @@ import { reasonOf } from '../../errors.ts';
 import { openAccessLog, STDOUT } from '../../lines/access-log.ts';
 import type { LineWriter } from '../../lines/line-writer.ts';
 import type { TcpArrival } from '../../runtime/listener-spec.ts';
-import { TcpConnection } from './connection.ts';
+import { TcpConnection, type TcpConnectionOwner } from './connection.ts';
 import { tcpLine } from './line.ts';
 import { type TcpMetrics, tcpMetrics } from './metrics.ts';
 import type { TcpPlan } from './plan.ts';
 
-export class TcpConnections {
+export class TcpConnections implements TcpConnectionOwner {
   readonly #registry: Registry;
   readonly #log: Logger;
   readonly #onEnd: () => void;
@@ -43,7 +43,7 @@ export class TcpConnections {
     if (plainCallers !== null && peer === null && socket === wire)
       this.#metrics.plaintext.inc({ service: service.name, caller: plainCallers[remoteAddress] ?? 'unknown' });
     const id = `${this.#idPrefix}${(++this.#sequence).toString(36)}`;
-    const connection = new TcpConnection(id, plan, arrival, this.#over);
+    const connection = new TcpConnection(id, plan, arrival, this);
     this.#open.add(connection);
     connection.begin();
   }
@@ -57,21 +57,20 @@ export class TcpConnections {
     this.#writer = null;
   }
 
-  readonly #over = (connection: TcpConnection): void => {
-    this.#open.delete(connection);
-    this.#count(connection);
-    this.#write(connection);
-    this.#onEnd();
-  };
-
-  #count(connection: TcpConnection): void {
-    const { service, side, reason, verdict, attempts } = connection;
-    const { connections, connects, authorization } = this.#metrics;
-    this.#metrics.countBytes(connection);
-    connections.inc({ service, side, reason: reason ?? '' });
+  decided({ service, side, verdict, attempts }: TcpConnection): void {
+    const { connects, authorization } = this.#metrics;
     for (const { endpoint, outcome } of attempts) connects.inc({ service, side, endpoint, outcome });
     if (verdict !== null)
       authorization.inc({ target: `service ${service}`, policy: verdict.policy ?? '', verdict: verdict.verdict });
+  }
+
+  over(connection: TcpConnection): void {
+    const { service, side, reason } = connection;
+    this.#open.delete(connection);
+    this.#metrics.countBytes(connection);
+    this.#metrics.connections.inc({ service, side, reason: reason ?? '' });
+    this.#write(connection);
+    this.#onEnd();
   }
 
   #write(connection: TcpConnection): void {

@@ -1,6 +1,7 @@
 // Two connections joined into one: bytes, half-closes and resets go over from each side to the other, as fast as the slower one takes them.
-import type { Wheel, WheelTimer } from '../../timer-wheel.ts';
+import type { Wheel } from '../../timer-wheel.ts';
 import type { TcpLine } from './dial-tcp.ts';
+import { type IdleWatch, watchIdle } from './idle-watch.ts';
 
 /** Who ended it other than by closing both ways: a side that was reset or vanished, or nobody's bytes for too long. Null: neither. */
 export type SpliceEnd = 'client' | 'server' | 'idle' | null;
@@ -21,8 +22,7 @@ export class Splice {
   readonly #over: (end: SpliceEnd) => void;
   #open = 2;
   #end: SpliceEnd = null;
-  #moved = -1;
-  #timer: WheelTimer | null = null;
+  #idle: IdleWatch | null = null;
 
   /** @param over called once, when both sides are closed */
   constructor(client: TcpLine, server: TcpLine, options: SpliceOptions, over: (end: SpliceEnd) => void) {
@@ -46,7 +46,13 @@ export class Splice {
     // The end of one side's bytes ends the other's writing, and no more: both are half-open.
     client.pipe(server);
     server.pipe(client);
-    this.#watchIdle();
+    const { wheel, idleMs } = this.#options;
+    this.#idle = watchIdle(
+      wheel,
+      idleMs,
+      () => this.fromClient + this.fromServer,
+      () => this.cut('idle'),
+    );
   }
 
   /** Both sides learn that it did not end well. */
@@ -76,22 +82,9 @@ export class Splice {
   #closed(): void {
     this.#open -= 1;
     if (this.#open > 0) return;
-    this.#timer?.cancel();
+    this.#idle?.stop();
     this.#over(this.#end);
   }
-
-  /** Coarse: it ends after one to two times `idleMs`. */
-  readonly #watchIdle = (): void => {
-    const { idleMs, wheel } = this.#options;
-    if (idleMs <= 0 || this.#open === 0) return;
-    const moved = this.fromClient + this.fromServer;
-    if (moved === this.#moved) {
-      this.cut('idle');
-      return;
-    }
-    this.#moved = moved;
-    this.#timer = wheel.after(idleMs, this.#watchIdle);
-  };
 }
 
 /** A reset, not an end: whoever reads until the end must not take a part for the whole. */
