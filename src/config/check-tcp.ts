@@ -78,10 +78,6 @@ function checkRoute(route: Cursor<CompleteRoute>, tcp: ReadonlyMap<string, unkno
       .items()
       .map((to): [Cursor<unknown>, string] => [to, (to.value as { service: string }).service]),
     ...route
-      .at('mirror')
-      .items()
-      .map((to): [Cursor<unknown>, string] => [to, (to.value as { service: string }).service]),
-    ...route
       .at('internal')
       .items()
       .map((service): [Cursor<unknown>, string] => [service, service.value as string]),
