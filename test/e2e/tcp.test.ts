@@ -1,13 +1,18 @@
 // TCP services over the mesh: whatever is inside, from an application's local port through two hops to the other application.
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
+import { readFileSync } from 'node:fs';
+import { type AddressInfo, connect, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { type ConnectionOptions, connect as connectTls } from 'node:tls';
+import { type ConnectionOptions, connect as connectTls, createServer as createTlsServer } from 'node:tls';
 import t from 'tap';
 import { TestAuthority, TestSource } from '../support/mesh-authority.ts';
-import { closedPort, eventually } from './support/sockets.ts';
+import { TestCa } from '../support/tls-fixture.ts';
+import { freePort } from './support/ports.ts';
+import { RunningProcess } from './support/process.ts';
+import { closedPort, eventually, exchange } from './support/sockets.ts';
 import { app, ask, counted, echo, open, readAll, tcpMesh } from './support/tcp-mesh.ts';
 
 const ORDERS = 'spiffe://shop.internal/service/orders';
@@ -350,4 +355,113 @@ t.test('policies decide by caller and address, at the hop of the service', async
   ];
   t.match(await db.reload(), { applied: true });
   t.equal(await say(await open(t, local), 'hello'), null, 'denied by address');
+});
+
+t.test('an endpoint outside the mesh may have TLS of its own, which is verified', async (t) => {
+  const ca = new TestCa(t);
+  const { cert, key } = ca.issue({ name: 'db.test', altNames: ['DNS:db.test'] });
+  const server = createTlsServer(
+    { cert: readFileSync(cert), key: readFileSync(key), allowHalfOpen: true },
+    (socket) => {
+      socket.on('error', () => {});
+      socket.pipe(socket);
+    },
+  );
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  t.teardown(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const endpoints = () => [`127.0.0.1:${port}`];
+  const named = await tcpMesh(t, { app: port, endpoints, db: { tls: { ca: ca.cert, serverName: 'db.test' } } });
+  t.equal(await say(await open(t, named.local), 'hello'), 'hello');
+  const wrong = await tcpMesh(t, { app: port, endpoints, db: { tls: { ca: ca.cert, serverName: 'else.test' } } });
+  t.equal(await say(await open(t, wrong.local), 'hello'), null);
+  await eventually(() => wrong.orders.status.inFlight === 0, 'it is over');
+  t.strictSame(await counted(wrong.orders, 'selvedge_tcp_connections_total', 'reason'), { upstream_tls: 1 });
+});
+
+t.test('probes of a hop are nobody that was refused', async (t) => {
+  const { port } = await app(t, echo);
+  const { db, orders, local } = await tcpMesh(t, {
+    app: port,
+    db: { healthCheck: { tcp: {}, interval: '20ms', timeout: '20ms' } },
+  });
+  t.equal(await say(await open(t, local), 'hello'), 'hello');
+  const verdict = async (): Promise<number> =>
+    (await counted(orders, 'selvedge_health_check_changes_total', 'verdict')).healthy ?? 0;
+  while ((await verdict()) === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  t.strictSame(await counted(db, 'selvedge_rejected_requests_total', 'code'), {});
+});
+
+t.test('HTTP for a TCP service finds none, and a client that dials its port gets the service', async (t) => {
+  const { port } = await app(t, echo);
+  const { orders, local } = await tcpMesh(t, { app: port });
+  const outbound = orders.addresses()['outbound/orders'].port;
+  t.match(
+    await exchange(t, outbound, 'GET / HTTP/1.1\r\nHost: db\r\n\r\n'),
+    /^HTTP\/1.1 404 .*SLV_SERVICE_NOT_FOUND/s,
+  );
+  t.equal(await say(await open(t, local), 'GET / HTTP/1.1\r\n\r\n'), 'GET / HTTP/1.1\r\n\r\n');
+});
+
+t.test('a service that comes to speak TCP is served so from the reload on', async (t) => {
+  const { port } = await app(t, echo);
+  const { orders, db, config, inbound } = await tcpMesh(t, { app: port, mtls: 'off', db: { protocol: 'http1' } });
+  t.match(await exchange(t, inbound, 'GET / HTTP/1.1\r\nHost: db\r\n\r\n'), /^HTTP\/1.1 50/, 'an echo is no HTTP');
+  (config.services as Record<string, Record<string, unknown>>).db.protocol = 'tcp';
+  t.match(await db.reload(), { applied: true });
+  t.match(await orders.reload(), { applied: true });
+  t.equal(await say(await open(t, inbound), 'hello'), 'hello');
+  t.equal(await say(await open(t, orders.addresses()['outbound/orders/db'].port), 'hello'), 'hello');
+});
+
+t.test('a local port that a reload takes away has its connections until drain.timeout', async (t) => {
+  const { port } = await app(t, echo);
+  const { orders, local, config } = await tcpMesh(t, { app: port, top: { drain: { grace: '0s', timeout: '50ms' } } });
+  const client = await open(t, local);
+  t.equal(await ask(client, 'hello'), 'hello');
+  const { orders: service } = config.services as Record<string, { internal: { outbound: { ports: object } } }>;
+  service.internal.outbound.ports = {};
+  const cut = readAll(client);
+  t.match(await orders.reload(), { applied: true });
+  t.equal(await cut, null);
+  await eventually(() => orders.status.inFlight === 0, 'it is over');
+  t.strictSame(await counted(orders, 'selvedge_tcp_connections_total', 'reason'), { draining: 1 });
+});
+
+t.test('what was said about a connection stands in the access log once it is over', async (t) => {
+  const { port } = await app(t, echo);
+  const [inbound, local] = [await freePort(), await freePort()];
+  const config = {
+    version: 1,
+    admin: false,
+    mesh: { mtls: 'off' },
+    services: {
+      db: {
+        protocol: 'tcp',
+        endpoints: [{ address: `127.0.0.1:${port}`, hop: `127.0.0.1:${inbound}` }],
+        internal: {
+          inbound: { host: '127.0.0.1', port: inbound },
+          outbound: { port: 0, ports: { db: `127.0.0.1:${local}` } },
+        },
+        authorization: [{ name: 'near', allow: [{ clientAddress: ['127.0.0.1'] }] }],
+      },
+    },
+  };
+  const running = await RunningProcess.start(t, join(t.testdir({}), 'c.json'), config);
+  await running.after('connection', async () => {
+    await say(await open(t, local), 'hello');
+  });
+  await eventually(() => running.count('connection') === 2, 'both sides have told');
+  const lines = running.lines.filter(({ msg }) => msg === 'connection') as unknown as Record<string, unknown>[];
+  const common = {
+    owner: 'db',
+    service: 'db',
+    endpoint: `127.0.0.1:${port}`,
+    bytesIn: 5,
+    bytesOut: 5,
+    protocol: 'TCP',
+  };
+  const bySide = new Map(lines.map((line) => [line.role, line]));
+  t.match(bySide.get('outbound'), { ...common, listener: 'db' });
+  t.match(bySide.get('inbound'), { ...common, listener: 'inbound', verdict: 'allowed', policy: 'near' });
 });
