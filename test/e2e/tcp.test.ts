@@ -396,10 +396,7 @@ t.test('HTTP for a TCP service finds none, and a client that dials its port gets
   const { port } = await app(t, echo);
   const { orders, local } = await tcpMesh(t, { app: port });
   const outbound = orders.addresses()['outbound/orders'].port;
-  t.match(
-    await exchange(t, outbound, 'GET / HTTP/1.1\r\nHost: db\r\n\r\n'),
-    /^HTTP\/1.1 404 .*SLV_SERVICE_NOT_FOUND/s,
-  );
+  t.match(await exchange(t, outbound, 'GET / HTTP/1.1\r\nHost: db\r\n\r\n'), /^HTTP\/1.1 404 .*SLV_SERVICE_NOT_FOUND/s);
   t.equal(await say(await open(t, local), 'GET / HTTP/1.1\r\n\r\n'), 'GET / HTTP/1.1\r\n\r\n');
 });
 

@@ -73,7 +73,9 @@ export class Splice {
       const broken = failed || !socket.readableEnded || !socket.writableFinished;
       if (broken && this.#open === 2) {
         this.#end ??= side;
-        reset(other);
+        // A server may answer and leave without having read everything: its answer is still delivered.
+        if (side === 'server' && socket.readableEnded) finish(other);
+        else reset(other);
       }
       this.#closed();
     });
@@ -92,4 +94,10 @@ export function reset({ socket, wire }: TcpLine): void {
   if (socket.destroyed) return;
   wire.resetAndDestroy();
   socket.destroy();
+}
+
+/** Closes it when all is written; what still comes is read and thrown away, since closing over unread data would be a reset. */
+function finish({ socket }: TcpLine): void {
+  socket.resume();
+  socket.destroySoon();
 }
