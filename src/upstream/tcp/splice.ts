@@ -21,6 +21,7 @@ export class Splice {
   readonly #options: SpliceOptions;
   readonly #over: (end: SpliceEnd) => void;
   #open = 2;
+  #cut = false;
   #end: SpliceEnd = null;
   #idle: IdleWatch | null = null;
 
@@ -57,6 +58,7 @@ export class Splice {
 
   /** Both sides learn that it did not end well. */
   cut(end: SpliceEnd = null): void {
+    this.#cut = true;
     this.#end ??= end;
     reset(this.#client);
     reset(this.#server);
@@ -71,7 +73,7 @@ export class Splice {
     socket.once('close', () => {
       // A clean close is over both ways; what was written to the other side still goes out.
       const broken = failed || !socket.readableEnded || !socket.writableFinished;
-      if (broken && this.#open === 2) {
+      if (broken && this.#open === 2 && !this.#cut) {
         this.#end ??= side;
         // A server may answer and leave without having read everything: its answer is still delivered.
         if (side === 'server' && socket.readableEnded) finish(other);
