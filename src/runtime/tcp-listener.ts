@@ -44,9 +44,7 @@ export class TcpListener {
     this.#identity = identity;
     this.#log = log.child({ listener: spec.key });
     const keepAlive = { keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_PROBE_MS };
-    this.#server = createServer({ allowHalfOpen: true, noDelay: true, ...keepAlive }, (socket) =>
-      this.#arrived(socket),
-    );
+    this.#server = createServer({ noDelay: true, ...keepAlive }, (socket) => this.#arrived(socket));
     this.#tls = spec.mesh === null ? null : this.#createTls(spec.mesh.id);
   }
 
@@ -177,6 +175,8 @@ export class TcpListener {
   }
 
   #accept(socket: Socket, wire: Socket, peer: Peer | null): void {
+    // Not before: who ends in the middle of a handshake is gone.
+    socket.allowHalfOpen = true;
     const remoteAddress = plainAddress(socket.remoteAddress ?? '');
     const arrival: TcpArrival = { listener: this.#spec, socket, wire, remoteAddress, peer };
     this.#open.add(arrival);

@@ -99,9 +99,13 @@ export function dialTcp(endpoint: Endpoint, caller: Caller | null, wheel: TimerW
         }
         // From here on a connection that closes is an application that is not there, not a handshake that failed.
         handshaking = false;
+        socket.once('end', () => failed(null));
         awaitGreeting(socket, (greeting) => {
           if (greeting === GREETINGS.connected) open({ socket, wire: opened });
-          else fail(new SelvedgeError('SLV_FORBIDDEN', `the hop at ${target} does not let this caller in`));
+          else if (greeting === GREETINGS.denied)
+            fail(new SelvedgeError('SLV_FORBIDDEN', `the hop at ${target} does not let this caller in`));
+          else
+            fail(new TransportError('SLV_UPSTREAM_INVALID', `the hop at ${target} says ${greeting}, whatever that is`));
         });
       });
     });

@@ -73,8 +73,8 @@ export class Splice {
     socket.once('close', () => {
       // A clean close is over both ways; what was written to the other side still goes out.
       const broken = failed || !socket.readableEnded || !socket.writableFinished;
-      if (broken && this.#open === 2 && !this.#cut) {
-        this.#end ??= side;
+      if (broken && !this.#cut) this.#end ??= side;
+      if (broken && this.#open === 2) {
         // A server may answer and leave without having read everything: its answer is still delivered.
         if (side === 'server' && socket.readableEnded) finish(other);
         else reset(other);
