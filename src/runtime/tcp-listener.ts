@@ -164,14 +164,23 @@ export class TcpListener {
       );
   }
 
-  /** OpenSSL has accepted the chain; whether it says a name of the mesh is asked here. */
+  /**
+   * OpenSSL has accepted the chain; whether it says a name of the mesh is asked here. What becomes of it waits for the next turn: this is
+   * called from inside of OpenSSL, and to reset the connection there would free what it still works with (Node crashes).
+   */
   #proven(socket: TLSSocket): void {
-    const wire = this.#handshakes.succeeded(socket);
     socket.on('error', ignore);
+    socket.allowHalfOpen = true;
     const peer = (this.#identity as MeshIdentity).verify(socket);
-    if (typeof peer === 'string') this.#refusePeer(socket, peer);
-    else if (wire === null) socket.destroy();
-    else this.#accept(socket, wire, peer);
+    if (typeof peer === 'string') {
+      this.#refusePeer(socket, peer);
+      return;
+    }
+    setImmediate(() => {
+      const wire = this.#handshakes.succeeded(socket);
+      if (wire === null || wire.destroyed || socket.destroyed) socket.destroy();
+      else this.#accept(socket, wire, peer);
+    });
   }
 
   #accept(socket: Socket, wire: Socket, peer: Peer | null): void {

@@ -381,15 +381,36 @@ t.test('an endpoint outside the mesh may have TLS of its own, which is verified'
 
 t.test('probes of a hop are nobody that was refused', async (t) => {
   const { port } = await app(t, echo);
-  const { db, orders, local } = await tcpMesh(t, {
-    app: port,
-    db: { healthCheck: { tcp: {}, interval: '20ms', timeout: '20ms' } },
-  });
-  t.equal(await say(await open(t, local), 'hello'), 'hello');
-  const verdict = async (): Promise<number> =>
+  const healthCheck = { tcp: {}, interval: '200ms', timeout: '200ms' };
+  const { db, orders, local } = await tcpMesh(t, { app: port, db: { healthCheck } });
+  const healthy = async (): Promise<number> =>
     (await counted(orders, 'selvedge_health_check_changes_total', 'verdict')).healthy ?? 0;
-  while ((await verdict()) === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  // Checks begin with the first connection.
+  await say(await open(t, local), 'hello');
+  while ((await healthy()) === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  t.equal(await say(await open(t, local), 'hello'), 'hello');
   t.strictSame(await counted(db, 'selvedge_rejected_requests_total', 'code'), {});
+});
+
+t.test('who is turned away as soon as his handshake is over costs the hop nothing', async (t) => {
+  const first = await app(t, echo);
+  const { authority, db, inbound, local } = await tcpMesh(t, {
+    app: first.port,
+    db: { healthCheck: { tcp: {}, interval: '20ms', timeout: '20ms', unhealthyAfter: 1 } },
+    top: { authorization: [{ name: 'orders', service: 'db', allow: [{ from: ['service/orders'] }] }] },
+  });
+  const { cert, key } = await authority.svid('spiffe://shop.internal/service/cart');
+  for (let call = 0; call < 20; call++) {
+    const socket = connectTls({ port: inbound, host: '127.0.0.1', rejectUnauthorized: false, cert, key });
+    socket.on('error', () => {});
+    t.teardown(() => socket.destroy());
+    t.equal(await say(socket, 'hello'), null, 'by a policy');
+  }
+  await first.close();
+  for (let call = 0; call < 20; call++)
+    t.equal(await say(await open(t, local), 'hello'), null, 'for want of an endpoint');
+  await eventually(() => db.status.inFlight === 0, 'nobody is left');
+  t.equal((await counted(db, 'selvedge_tcp_connections_total', 'reason')).forbidden, 20);
 });
 
 t.test('HTTP for a TCP service finds none, and a client that dials its port gets the service', async (t) => {

@@ -93,22 +93,26 @@ export function dialTcp(endpoint: Endpoint, caller: Caller | null, wheel: TimerW
       const socket = connectTls({ ...tls, socket: opened });
       socket.on('error', failed).once('close', () => failed(null));
       socket.once('secureConnect', () => {
-        if (!greets(socket)) {
-          open({ socket, wire: opened });
-          return;
+        const expected = greets(socket);
+        if (expected) {
+          // From here on a connection that closes is an application that is not there, not a handshake that failed.
+          handshaking = false;
+          socket.once('end', () => failed(null));
         }
-        // From here on a connection that closes is an application that is not there, not a handshake that failed.
-        handshaking = false;
-        socket.once('end', () => failed(null));
-        awaitGreeting(socket, (greeting) => {
-          if (greeting === GREETINGS.connected) open({ socket, wire: opened });
-          else if (greeting === GREETINGS.denied)
-            fail(new SelvedgeError('SLV_FORBIDDEN', `the hop at ${target} does not let this caller in`));
-          else
-            fail(new TransportError('SLV_UPSTREAM_INVALID', `the hop at ${target} says ${greeting}, whatever that is`));
+        // Called from inside of OpenSSL: what may reset the connection waits for the next turn, or Node crashes.
+        setImmediate(() => {
+          if (!expected) open({ socket, wire: opened });
+          else if (!settled) awaitGreeting(socket, (greeting) => greeted({ socket, wire: opened }, greeting));
         });
       });
     });
+  }
+
+  function greeted(line: TcpLine, greeting: number): void {
+    if (greeting === GREETINGS.connected) open(line);
+    else if (greeting === GREETINGS.denied)
+      fail(new SelvedgeError('SLV_FORBIDDEN', `the hop at ${target} does not let this caller in`));
+    else fail(new TransportError('SLV_UPSTREAM_INVALID', `the hop at ${target} says ${greeting}, whatever that is`));
   }
 
   try {
