@@ -198,7 +198,13 @@ function notesOn(config: Config, { kind, name }: Target, { peer }: AuthorizedReq
   const service = kind === 'service' ? config.services.find((one) => one.name === name) : undefined;
   if (service === undefined) return [];
   if (service.internal === null) return [`service "${name}" has no hop, so nothing applies its policies`];
-  return peer !== null && service.mtls === 'off' ? ['while "mesh.mtls" is off, no caller has an identity'] : [];
+  const notes: string[] = [];
+  if (service.protocol === 'tcp')
+    notes.push(
+      `service "${name}" speaks TCP: caller and client address count, and rules that need a request never hold`,
+    );
+  if (peer !== null && service.mtls === 'off') notes.push('while "mesh.mtls" is off, no caller has an identity');
+  return notes;
 }
 
 function answerText(

@@ -139,6 +139,8 @@ function chooseHop(config: Config, service: string, listener: string | null): Li
       `the hop of "${service}" has no listener "${wanted}"; it has: ${specs.map(({ name }) => name).join(', ')}`,
     );
   }
+  if (found.protocol === 'tcp')
+    throw new UsageError(`listener "${wanted}" passes on TCP as it is: there are no requests to explain`);
   return found;
 }
 

@@ -1,6 +1,7 @@
 // What policies must make sense of: names that exist, callers that can have an identity, rules that can ever hold.
 import type { AuthorizationConditions } from '../policies/authorization.ts';
 import { covers, pathsMeet } from './authorization-cover.ts';
+import { checkTcpConditions } from './check-tcp.ts';
 import type { CompleteConfig, CompletePlugin } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import type { KnownNames } from './known-names.ts';
@@ -104,6 +105,7 @@ function checkConditions(
     if (why !== null) from.warn(`no caller has an identity: ${why}`);
     else if (policy.target.kind === 'gateway') warnOfMeshCallers(from, known.from, config);
   }
+  checkTcpConditions(written, known, policy, config);
   if (incomplete || policy.target.kind !== 'gateway') return;
   const routes = config.routes.filter(({ gateways }) =>
     gateways.some((gateway) => policy.target.name === '*' || gateway === policy.target.name),

@@ -169,6 +169,8 @@ export interface PluginUse {
 export interface ServiceConfig {
   readonly name: string;
   readonly at: Place;
+  /** `tcp`: connections are passed on as they are, whatever is inside. */
+  readonly protocol: 'http1' | 'tcp';
   readonly endpoints: readonly EndpointConfig[];
   /** Subset name → labels that an endpoint must carry. */
   readonly subsets: Readonly<Record<string, Readonly<Record<string, string>>>>;
@@ -266,7 +268,7 @@ export interface UpstreamTls {
 }
 
 export interface Connections {
-  /** HTTP/1.1 connections per endpoint. */
+  /** Connections per endpoint. */
   readonly max: number;
   /** Requests that may wait for a connection, per endpoint; and for an endpoint, per service. */
   readonly pending: number;
@@ -277,6 +279,7 @@ export interface Connections {
   /** How long a request may wait while no endpoint is up; 0: not at all. */
   readonly waitForEndpointMs: number;
   readonly connectTimeoutMs: number;
+  /** Of a connection without a request; with `protocol: tcp`, of one without a byte either way. 0: no limit. */
   readonly idleTimeoutMs: number;
 }
 

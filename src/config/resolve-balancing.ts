@@ -10,6 +10,7 @@ import type {
   LoadBalancing,
   Locality,
   RetryBudgetPolicy,
+  ServiceConfig,
 } from './model.ts';
 import { fraction, milliseconds } from './units.ts';
 
@@ -43,7 +44,13 @@ export function resolveLocality(service: Cursor<CompleteService>, endpoints: rea
   return { zone: zone === '' ? null : zone, prefer };
 }
 
-export function resolveConnections(written: Cursor<NonNullable<CompleteService['connections']>>): Connections {
+/** Pools of database clients rest for long, and to be cut is an error to them; peers that vanish are found by keep-alive. */
+const TCP_IDLE_MS = 3_600_000;
+
+export function resolveConnections(
+  written: Cursor<NonNullable<CompleteService['connections']>>,
+  protocol: ServiceConfig['protocol'],
+): Connections {
   const pending = written.at('pending').filled();
   const wait = written.at('waitForEndpoint').filled();
   const waitForEndpointMs = milliseconds(wait);
@@ -56,7 +63,10 @@ export function resolveConnections(written: Cursor<NonNullable<CompleteService['
     retries: written.at('retries').filled().value,
     waitForEndpointMs,
     connectTimeoutMs: milliseconds(written.at('connectTimeout').filled()),
-    idleTimeoutMs: milliseconds(written.at('idleTimeout').filled()),
+    idleTimeoutMs:
+      protocol === 'tcp' && !written.wrote('idleTimeout')
+        ? TCP_IDLE_MS
+        : milliseconds(written.at('idleTimeout').filled()),
   };
 }
 

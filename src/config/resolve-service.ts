@@ -26,7 +26,8 @@ export function resolveService(
   const endpoints = resolveEndpoints(service);
   const tls = service.at('tls').given();
   const hop = service.at('internal').given();
-  const connections = resolveConnections(service.at('connections').filled());
+  const protocol = service.at('protocol').filled().value;
+  const connections = resolveConnections(service.at('connections').filled(), protocol);
   const slowStart = service.at('slowStart').given();
   const subsets = service.at('subsets').filled();
   for (const [subset, labels] of subsets.entries()) {
@@ -38,6 +39,7 @@ export function resolveService(
   return {
     name,
     at: service.keyPlace,
+    protocol,
     endpoints,
     subsets: subsets.value,
     tls: tls === null || tls.value === false ? null : resolveTls(tls as Cursor<TlsInput>, clock),

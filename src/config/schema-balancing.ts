@@ -96,7 +96,12 @@ export const connections = object(
       }),
     ),
     connectTimeout: Type.Optional(duration('Time to connect, TLS included.', { none: true, default: '5s' })),
-    idleTimeout: Type.Optional(duration('Time that an idle connection is kept.', { none: true, default: '60s' })),
+    idleTimeout: Type.Optional(
+      duration(
+        'Time that an idle connection is kept. With `protocol: tcp`: time without a byte either way, and not given `1h`.',
+        { none: true, default: '60s' },
+      ),
+    ),
     waitForEndpoint: Type.Optional(
       duration(
         'How long a request may wait while no endpoint is up (the only one restarts), among `pending` others at most.',

@@ -106,7 +106,7 @@ const internal = object(
           ports: Type.Optional(
             named(
               hostPort('`host:port` to listen on.', '127.0.0.1:7001'),
-              'Local ports that lead to one service whatever the Host header says, by service.',
+              'Local ports that lead to one service whatever the Host header says, by service; the only way to one with `protocol: tcp`.',
               {
                 default: {},
                 example: { inventory: '127.0.0.1:7001' },
@@ -150,7 +150,13 @@ const service = object(
         },
       ),
     ),
-    protocol: Type.Optional(choice(['http1'], 'What the endpoints speak.', { default: 'http1' })),
+    protocol: Type.Optional(
+      choice(
+        ['http1', 'tcp'],
+        'What the endpoints speak. `tcp`: anything else, passed on as it is; applications reach the service by a local port of their hop (`internal.outbound.ports`).',
+        { default: 'http1' },
+      ),
+    ),
     tls: Type.Optional(
       Type.Union([Type.Boolean({ description: "`true`: TLS verified by the system's authorities." }), upstreamTls], {
         description: 'TLS to endpoints that are dialled directly. Not given: plain.',

@@ -1,6 +1,7 @@
 // What a config must make sense of beyond its shape: names that exist, names that are unique, roles that can run.
 import { checkAddresses, type RoleSelection } from './addresses.ts';
 import { checkAuthorization } from './check-authorization.ts';
+import { checkTcp } from './check-tcp.ts';
 import type { CompleteConfig, CompleteRoute } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import type { KnownNames } from './known-names.ts';
@@ -30,6 +31,7 @@ export function checkSemantics(written: Cursor<CompleteConfig>, config: Config, 
   }
   checkEgress(written, config, options.names, options.incomplete);
   checkAuthorization(written, config, options);
+  checkTcp(written, config, options.incomplete);
   checkAddresses(written, config, options.roles);
 }
 

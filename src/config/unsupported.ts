@@ -32,7 +32,7 @@ const UNSUPPORTED: readonly Unsupported[] = [
   ...keys('gateways.*.listeners.*.limits', 'http2'),
   ...keys('gateways.*.listeners.*.tls.certificates.*', 'acme'),
   ...keys('services.*', 'discover locked'),
-  { path: 'services.*.protocol', values: oneOf('h2', 'grpc', 'tcp', 'auto') },
+  { path: 'services.*.protocol', values: oneOf('h2', 'grpc', 'auto') },
   ...keys('routes.*', 'priority locked'),
   ...keys('routes.*.match.*', 'from'),
 ];

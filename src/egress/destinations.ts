@@ -60,6 +60,7 @@ function destination(port: number, addresses: readonly string[]): ServiceConfig 
   return {
     name: EGRESS,
     at: NOWHERE,
+    protocol: 'http1',
     endpoints: addresses.map((address) => ({
       address: formatHostPort(address, port),
       hop: null,

@@ -5,6 +5,7 @@ import { type Code, SelvedgeError } from '../errors.ts';
 import { formatHostPort } from '../http/address.ts';
 import type { Wheel, WheelTimer } from '../timer-wheel.ts';
 import { dialError } from '../upstream/http1/dial.ts';
+import { type IdleWatch, watchIdle } from '../upstream/tcp/idle-watch.ts';
 import { canonicalAddress } from './address-class.ts';
 import { MAX_HELLO_BYTES, readHello } from './client-hello.ts';
 
@@ -109,7 +110,7 @@ class Tunnel {
   #heard: Buffer = NOTHING;
   #timer: WheelTimer | null = null;
   #open = 2;
-  #moved = -1;
+  #idle: IdleWatch | null = null;
   #error: SelvedgeError | null = null;
   /** Of the client's octets, those that came before it was a tunnel. */
   readonly #before: { readonly read: number; readonly written: number };
@@ -216,23 +217,18 @@ class Tunnel {
     if (heard.length > 0) this.#server.write(heard);
     this.#client.pipe(this.#server);
     this.#server.pipe(this.#client);
-    this.#watchIdle();
-  }
-
-  /** Coarse: a tunnel without traffic ends after one to two times `idleMs`. */
-  readonly #watchIdle = (): void => {
     const { idleMs, wheel } = this.#request;
-    if (idleMs <= 0 || this.#open === 0) return;
-    const moved = this.#server.bytesRead + this.#server.bytesWritten;
-    if (moved === this.#moved) {
-      this.#error = new SelvedgeError('SLV_IDLE_TIMEOUT', `nothing was sent either way for ${idleMs} ms`);
-      this.#client.destroy();
-      this.#server.destroy();
-      return;
-    }
-    this.#moved = moved;
-    this.#timer = wheel.after(idleMs, this.#watchIdle);
-  };
+    this.#idle = watchIdle(
+      wheel,
+      idleMs,
+      () => this.#server.bytesRead + this.#server.bytesWritten,
+      () => {
+        this.#error = new SelvedgeError('SLV_IDLE_TIMEOUT', `nothing was sent either way for ${idleMs} ms`);
+        this.#client.destroy();
+        this.#server.destroy();
+      },
+    );
+  }
 
   #closed(other: Duplex): void {
     this.#open -= 1;
@@ -242,6 +238,7 @@ class Tunnel {
       return;
     }
     this.#timer?.cancel();
+    this.#idle?.stop();
     const { read, written } = countsOf(this.#client);
     this.#owner.closed({ fromClient: read - this.#before.read, toClient: written - this.#before.written }, this.#error);
   }

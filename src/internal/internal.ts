@@ -1,7 +1,7 @@
 // The east-west role: what the hop of a service listens on, and the chain that every request through it begins with.
 import { isIP } from 'node:net';
 import { authorizationUse } from '../config/authorization-use.ts';
-import type { Config, Limits, PluginUse } from '../config/model.ts';
+import type { Config, Limits, PluginUse, ServiceConfig } from '../config/model.ts';
 import { parseHostPort } from '../http/address.ts';
 import { serviceId } from '../identity/spiffe-id.ts';
 import type { ListenerSpec } from '../runtime/listener-spec.ts';
@@ -59,6 +59,7 @@ export function hopListeners(config: Config, service: string): readonly Listener
       role: 'inbound',
       name: 'inbound',
       fixedService: null,
+      ...protocolOf(owner),
     },
   ];
   if (hop.outbound === null) return specs;
@@ -82,9 +83,14 @@ export function hopListeners(config: Config, service: string): readonly Listener
       role: 'outbound',
       name: local.service,
       fixedService: local.service,
+      ...protocolOf(config.services.find(({ name }) => name === local.service)),
     });
   }
   return specs;
+}
+
+function protocolOf(service: ServiceConfig | undefined): Pick<ListenerSpec, 'protocol'> {
+  return service?.protocol === 'tcp' ? { protocol: 'tcp' } : {};
 }
 
 /**
@@ -106,10 +112,14 @@ export function defaultHopPlugins(
   return side === 'outbound' ? chain : [...chain, ...authorizationUse(config, 'service', owner)];
 }
 
-/** Plain requests are told apart by the addresses that the config knows, as far as they are addresses. */
 function mtlsUse(services: Config['services'], owner: string): Pick<PluginUse, 'name' | 'options'> {
   const countPlain = services.find(({ name }) => name === owner)?.mtls === 'permissive';
   if (!countPlain) return { name: 'mtls', options: {} };
+  return { name: 'mtls', options: { countPlain, callers: plainCallers(services) } };
+}
+
+/** Plain requests are told apart by the addresses that the config knows, as far as they are addresses: address → service. */
+export function plainCallers(services: Config['services']): Readonly<Record<string, string>> {
   const callers: Record<string, string> = {};
   for (const { name, endpoints } of services) {
     for (const { address, hop } of endpoints) {
@@ -119,5 +129,5 @@ function mtlsUse(services: Config['services'], owner: string): Pick<PluginUse, '
       }
     }
   }
-  return { name: 'mtls', options: { countPlain, callers } };
+  return callers;
 }

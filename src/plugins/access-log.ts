@@ -1,14 +1,10 @@
 // Writes one JSON line for each request once it is over, whatever became of it.
 import { resolve } from 'node:path';
 import { positionOf } from '../http/position.ts';
-import { type LineWriter, openLines } from '../lines/line-writer.ts';
-import { Counter, definePlugin, parseShare, Type, UNIT_PATTERNS } from '../plugin.ts';
+import { openAccessLog, STDOUT } from '../lines/access-log.ts';
+import { definePlugin, parseShare, Type, UNIT_PATTERNS } from '../plugin.ts';
 import { accessLine, LINE_FIELDS } from './access-line.ts';
 import { finalStatus } from './final-status.ts';
-
-const STDOUT = 1;
-/** Characters held while the destination is slow; half of what the process's own words may fill, so that there is room for them. */
-const MAX_PENDING = 8 * 1_048_576;
 
 export default definePlugin(
   {
@@ -77,23 +73,9 @@ export default definePlugin(
     const destination = options.destination === 'stdout' ? STDOUT : resolve(options.destination);
     const writer = app.shared(
       `access-log ${destination}`,
-      () => openWriter(),
+      () => openAccessLog(destination, app.metrics, app.logger),
       (opened) => opened.close(),
     );
-
-    function openWriter(): LineWriter {
-      const name = 'selvedge_access_log_dropped_total';
-      const help = 'Access log lines lost because their destination was too slow or failed';
-      const dropped =
-        (app.metrics.getSingleMetric(name) as Counter | undefined) ??
-        new Counter({ name, help, registers: [app.metrics] });
-      const { logger } = app;
-      return openLines(destination, {
-        maxPending: MAX_PENDING,
-        onTrouble: (err) => logger.error({ err, destination: options.destination }, 'the access log cannot be written'),
-        onDrop: (lines) => dropped.inc(lines),
-      });
-    }
 
     app.addHook('onResponse', (request, reply, done) => {
       const { startedAt, reason, id } = request.selvedge;

@@ -158,6 +158,8 @@ function referenceProblem(
 ): string | null {
   if (service !== null && !services.has(service))
     return `no service "${service}"${didYouMean(service, services.keys())}`;
+  if (service !== null && services.get(service)?.protocol === 'tcp')
+    return `service "${service}" speaks TCP and takes no requests`;
   if (subset === null) return null;
   const targets = (service === null ? own : [service]).flatMap((name) => services.get(name) ?? []);
   for (const target of targets) {

@@ -19,12 +19,14 @@ export type AddressBook = ReadonlyMap<string, ReadonlyMap<string, string>>;
 
 /**
  * The addresses that belong to exactly one service, in the order of the config. Left out: what two services have in common, what is
- * the name of another service, and the loopback address of an application whose hop is on another machine.
+ * the name of another service, the loopback address of an application whose hop is on another machine, and services that speak TCP,
+ * which the outbound side of a hop does not read.
  */
 export function serviceAddresses(config: Pick<Config, 'services'>): ServiceAddress[] {
   const names = new Map(config.services.map(({ name }) => [name.toLowerCase(), name]));
   const owners = new Map<string, ServiceAddress | null>();
-  for (const { name, endpoints } of config.services) {
+  for (const { name, protocol, endpoints } of config.services) {
+    if (protocol === 'tcp') continue;
     for (const { address, hop } of endpoints) {
       const app = parseHostPort(address);
       const front = hop === null ? null : parseHostPort(hop);

@@ -36,7 +36,12 @@ function outboundRoutes(config: Config): RouteConfig[] {
   const written = config.routes
     .filter((route) => route.internal.length > 0)
     .map((route) => (route.hosts.length > 0 ? route : Object.freeze({ ...route, hosts: internalHosts(route) })));
-  return [...written, ...config.services.map((service) => outboundRoute(service, [service.name.toLowerCase()]))];
+  return [...written, ...httpServices(config).map((service) => outboundRoute(service, [service.name.toLowerCase()]))];
+}
+
+/** What speaks TCP is reached by local ports alone: see runtime/tcp-listener.ts. */
+function httpServices({ services }: Config): ServiceConfig[] {
+  return services.filter(({ protocol }) => protocol !== 'tcp');
 }
 
 function fixedServiceRoutes(config: Config, name: string): RouteConfig[] {

@@ -18,11 +18,18 @@ import { HOP_PATH, passThrough } from '../proxy/hop-path.ts';
 import { sanitiseHeaders } from '../proxy/request-headers.ts';
 import { recordOutcome } from '../proxy/rollout-outcome.ts';
 import type { RouteTarget } from '../proxy/target.ts';
+import { TcpConnections } from '../proxy/tcp/connections.ts';
 import { leaveWithClient } from '../proxy/upgrade.ts';
 import { calledHost } from '../routing/address-book.ts';
 import type { Lookup } from '../routing/table.ts';
 import { namesMesh, understandTunnel } from './connect.ts';
-import { type Connection, EXPECT_CONTINUE, type ListenerSpec, type RequestSink } from './listener-spec.ts';
+import {
+  type Connection,
+  EXPECT_CONTINUE,
+  type ListenerSpec,
+  type RequestSink,
+  type TcpArrival,
+} from './listener-spec.ts';
 import type { ListenerPlan, Snapshot } from './snapshot.ts';
 import { cutStalled, STALL_CHECK_MS } from './stalled-clients.ts';
 
@@ -35,6 +42,7 @@ export class DataPlane implements RequestSink {
   #idle: (() => void)[] = [];
   readonly #live = new LinkedList<RequestExchange>();
   readonly #rejected: Counter<string>;
+  readonly #tcp: TcpConnections;
   readonly #log: Logger;
   /** Unguessable, and apart from other processes'; a counter makes it unique within this one. */
   readonly #idPrefix = randomBytes(9).toString('base64url');
@@ -42,6 +50,7 @@ export class DataPlane implements RequestSink {
 
   constructor(registry: Registry, log: Logger) {
     this.#log = log;
+    this.#tcp = new TcpConnections(registry, log, () => this.#tellIdle());
     this.#rejected =
       (registry.getSingleMetric('selvedge_rejected_requests_total') as Counter<string> | undefined) ??
       new prom.Counter({
@@ -56,9 +65,9 @@ export class DataPlane implements RequestSink {
     return this.#snapshot;
   }
 
-  /** Requests and upgraded connections that are not over. */
+  /** Requests, upgraded connections and those of TCP services that are not over. */
   get inFlight(): number {
-    return this.#inFlight;
+    return this.#inFlight + this.#tcp.size;
   }
 
   /** From here on requests see the new snapshot; what only the old one used closes once its last request is over. */
@@ -76,7 +85,7 @@ export class DataPlane implements RequestSink {
 
   /** Resolves when nothing is in flight. */
   whenIdle(): Promise<void> {
-    if (this.#inFlight === 0) return Promise.resolve();
+    if (this.inFlight === 0) return Promise.resolve();
     return new Promise((resolve) => this.#idle.push(resolve));
   }
 
@@ -87,11 +96,13 @@ export class DataPlane implements RequestSink {
       exchange.reason ??= error.reason;
       exchange.req.socket.destroy();
     }
+    this.#tcp.abortAll();
   }
 
   async close(): Promise<void> {
     clearInterval(this.#stallCheck);
     this.abortAll();
+    this.#tcp.close();
     const snapshot = this.#snapshot;
     this.#snapshot = null;
     await snapshot?.close();
@@ -117,6 +128,12 @@ export class DataPlane implements RequestSink {
     }
     if (namesMesh(plan, req.url as string)) open();
     else this.#enter(this.#beginRaw(connection, req, socket, head));
+  }
+
+  accept(arrival: TcpArrival): void {
+    const plan = this.#snapshot?.tcp.get(arrival.listener.key);
+    if (plan === undefined) arrival.socket.destroy();
+    else this.#tcp.accept(plan, arrival);
   }
 
   /** Node's parser has let go of the socket: the response has to be told where it goes. */
@@ -159,10 +176,14 @@ export class DataPlane implements RequestSink {
     const { connection } = exchange;
     connection.inFlight = (connection.inFlight ?? 1) - 1;
     exchange.chain?.leave();
-    if (--this.#inFlight === 0 && this.#idle.length > 0) {
-      for (const resolve of this.#idle.splice(0)) resolve();
-    }
+    this.#inFlight--;
+    this.#tellIdle();
   };
+
+  #tellIdle(): void {
+    if (this.#idle.length === 0 || this.inFlight > 0) return;
+    for (const resolve of this.#idle.splice(0)) resolve();
+  }
 
   /** What is thrown on the way into a chain is nobody's answer any more: it costs this connection, and nothing else. */
   #enter(exchange: RequestExchange): void {

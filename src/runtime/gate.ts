@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Code } from '../errors.ts';
-import type { Connection, ListenerSpec, RequestSink } from './listener-spec.ts';
+import type { Connection, ListenerSpec, RequestSink, TcpArrival } from './listener-spec.ts';
 
 /** Holds what arrives until `open`: milliseconds, while the other listeners of the same config are bound. */
 export class Gate implements RequestSink {
@@ -33,6 +33,11 @@ export class Gate implements RequestSink {
   connect(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer, open: () => void): void {
     if (this.#waiting === null) this.#sink.connect(connection, req, socket, head, open);
     else this.#waiting.push(() => this.#sink.connect(connection, req, socket, head, open));
+  }
+
+  accept(arrival: TcpArrival): void {
+    if (this.#waiting === null) this.#sink.accept(arrival);
+    else this.#waiting.push(() => this.#sink.accept(arrival));
   }
 
   rejected(listener: ListenerSpec, code: Code, remoteAddress: string): void {

@@ -32,9 +32,11 @@ export class Handshakes {
     this.#underWay.set(addresses, { socket, over });
   }
 
-  /** `socket` is the TLS socket that came of it. */
-  succeeded(socket: Socket): void {
-    this.#underWay.get(addressesOf(socket))?.over();
+  /** `socket` is the TLS socket that came of it. Returns the one below it; null: it closed meanwhile. */
+  succeeded(socket: Socket): Socket | null {
+    const handshake = this.#underWay.get(addressesOf(socket)) ?? null;
+    handshake?.over();
+    return handshake?.socket ?? null;
   }
 
   destroyAll(): void {

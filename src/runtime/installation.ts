@@ -20,6 +20,7 @@ import { nothingToRun } from './roles.ts';
 import { RolloutStore } from './rollouts.ts';
 import { SharedStore } from './shared.ts';
 import { type CompileDeps, compile, type Roles, type Snapshot } from './snapshot.ts';
+import { TcpListener } from './tcp-listener.ts';
 import { upstreamMetrics } from './upstream-metrics.ts';
 
 /** How long connections without a request in flight may stay once everything else has ended. */
@@ -85,7 +86,11 @@ export class Installation {
       identity,
       egress,
     };
-    this.listeners = new ListenerSet(this.dataPlane, (spec, sink) => new Listener(spec, sink, logger, this.identity));
+    this.listeners = new ListenerSet(this.dataPlane, (spec, sink) =>
+      spec.protocol === 'tcp'
+        ? new TcpListener(spec, sink, logger, identity)
+        : new Listener(spec, sink, logger, identity),
+    );
     this.admin = new AdminSlot(openAdmin);
   }
 

@@ -1,5 +1,6 @@
 // What a role asks of the runtime: one address to listen on, with whose limits and for whom.
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { ClientAddress, Limits, ListenerTls, MtlsMode, Place } from '../config/model.ts';
 import type { Authority } from '../http/authority.ts';
@@ -27,6 +28,8 @@ export interface ListenerSpec {
   readonly limits: Limits;
   /** `anyPeer`: whoever connects may say where a request comes from (hops); otherwise trusted proxies only. */
   readonly clientAddress: ClientAddress & { readonly anyPeer?: boolean };
+  /** `tcp`: connections are passed on as they are; not given: HTTP. */
+  readonly protocol?: 'tcp';
   /** Outbound local port: every request goes to this service, whatever its Host says. */
   readonly fixedService: string | null;
   readonly at: Place;
@@ -49,6 +52,21 @@ export interface Connection {
   inFlight?: number;
 }
 
+/** A connection that is no HTTP, its peer verified already where it showed who it is. */
+export interface TcpArrival {
+  readonly listener: ListenerSpec;
+  /** What to read and write; kept from reading until somebody wants to. */
+  readonly socket: Socket;
+  /** The TCP connection below it: the same without TLS. */
+  readonly wire: Socket;
+  /** IPv4-mapped IPv6 written as IPv4. */
+  readonly remoteAddress: string;
+  /** Null: no certificate, or nobody asked. */
+  readonly peer: Peer | null;
+  /** Its listener is gone and it has had its time. */
+  cut?: boolean;
+}
+
 /** Where a listener hands over; implemented by the data plane. */
 export interface RequestSink {
   request(connection: Connection, req: IncomingMessage, res: ServerResponse): void;
@@ -58,6 +76,8 @@ export interface RequestSink {
    * HTTP of this listener, or it is answered or taken over here.
    */
   connect(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer, open: () => void): void;
+  /** Of a listener with `protocol: tcp`. */
+  accept(arrival: TcpArrival): void;
   /** A connection was refused before any request could be read: malformed, too slow, too large. For metrics and log. */
   rejected(listener: ListenerSpec, code: import('../errors.ts').Code, remoteAddress: string): void;
 }

@@ -96,9 +96,13 @@ export class Listener {
 
   /** True when `update` can take `spec` over: the same address, with TLS or without as now, and nobody else of the mesh. */
   canUpdate(spec: ListenerSpec): boolean {
-    const { host, port, tls, mesh } = this.#spec;
+    const { host, port, tls, mesh, protocol } = this.#spec;
     return (
-      spec.host === host && spec.port === port && (spec.tls === null) === (tls === null) && spec.mesh?.id === mesh?.id
+      spec.protocol === protocol &&
+      spec.host === host &&
+      spec.port === port &&
+      (spec.tls === null) === (tls === null) &&
+      spec.mesh?.id === mesh?.id
     );
   }
 

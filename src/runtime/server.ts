@@ -11,7 +11,7 @@ import { takesUpgrade } from './upgrade-offer.ts';
 /** How often Node looks for requests whose head is late. */
 const HEADER_CHECK_MS = 500;
 /** Node's own handshake timer, which cannot be changed later; the listener keeps its own. */
-const NEVER_MS = 2 ** 31 - 1;
+export const NEVER_MS = 2 ** 31 - 1;
 
 /**
  * HTTP/1.1 over TCP or TLS. HTTP/2 fits here: `http2.createSecureServer` with `allowHTTP1` takes the same options and hands over the same

@@ -17,6 +17,7 @@ import type { ServiceDirectory } from '../proxy/own-request.ts';
 import { routePolicies } from '../proxy/policies.ts';
 import type { Rollout } from '../proxy/rollout.ts';
 import { activeRollout, compileBackends, type RouteTarget } from '../proxy/target.ts';
+import type { TcpPlan } from '../proxy/tcp/plan.ts';
 import { type AddressBook, addressBook } from '../routing/address-book.ts';
 import { effectiveChain } from '../routing/chain-list.ts';
 import { egressRoute } from '../routing/scope.ts';
@@ -33,6 +34,7 @@ import type { ListenerSpec } from './listener-spec.ts';
 import { callerId } from './mesh-identity.ts';
 import type { RolloutStore } from './rollouts.ts';
 import type { SharedStore } from './shared.ts';
+import { tcpPlan } from './tcp-plan.ts';
 import { version } from './version.ts';
 
 /** Which part of the config this process is. */
@@ -86,7 +88,10 @@ export interface RouteDescription {
 export class Snapshot {
   readonly revision: number;
   readonly config: Config;
+  /** Of listeners that speak HTTP. */
   readonly plans: ReadonlyMap<string, ListenerPlan>;
+  /** Of those that do not. */
+  readonly tcp: ReadonlyMap<string, TcpPlan>;
   readonly specs: readonly ListenerSpec[];
   readonly chains: ReadonlyMap<string, Chain>;
   /** As callers see them. */
@@ -102,7 +107,8 @@ export class Snapshot {
     this.revision = parts.revision;
     this.config = parts.config;
     this.plans = parts.plans;
-    this.specs = [...parts.plans.values()].map((plan) => plan.spec);
+    this.tcp = parts.tcp;
+    this.specs = parts.specs;
     this.chains = parts.chains;
     this.services = parts.services;
     this.apps = parts.apps;
@@ -170,7 +176,9 @@ export class Snapshot {
 interface SnapshotParts {
   readonly revision: number;
   readonly config: Config;
+  readonly specs: readonly ListenerSpec[];
   readonly plans: ReadonlyMap<string, ListenerPlan>;
+  readonly tcp: ReadonlyMap<string, TcpPlan>;
   readonly chains: ReadonlyMap<string, Chain>;
   readonly services: ReadonlyMap<string, Service>;
   readonly apps: ReadonlyMap<string, Service>;
@@ -187,7 +195,7 @@ export async function compile(
   deps: CompileDeps,
 ): Promise<{ snapshot: Snapshot | null; problems: Problem[] }> {
   const specs = specsOf(config, deps.roles);
-  const scopes = specs.map((spec) => scopeOf(config, spec));
+  const scopes = specs.filter(({ protocol }) => protocol !== 'tcp').map((spec) => scopeOf(config, spec));
   const found = await loadPlugins(
     scopes.flatMap((scope) => scope.uses),
     deps.builtins,
@@ -250,8 +258,25 @@ export async function compile(
       });
       targets.set(spec.key, compiled);
     }
+    const tcp = new Map(
+      specs
+        .filter(({ protocol }) => protocol === 'tcp')
+        .map((spec) => [spec.key, tcpPlan(config, spec, { services, apps, caller: callerOf(spec) })]),
+    );
     const revision = (previous?.revision ?? 0) + 1;
-    const parts = { revision, config, plans, chains: chains.used, services, apps, rollouts, targets, eager };
+    const parts = {
+      revision,
+      config,
+      specs,
+      plans,
+      tcp,
+      chains: chains.used,
+      services,
+      apps,
+      rollouts,
+      targets,
+      eager,
+    };
     const snapshot = new Snapshot(parts);
     return { snapshot, problems };
   } catch (error) {

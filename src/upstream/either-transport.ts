@@ -8,7 +8,7 @@ import { PassThrough } from './pass-through.ts';
 import { sumOf, type TransportStats } from './transport-stats.ts';
 
 /** How long a hop that did not speak TLS is taken for plain; then it is asked again. */
-const PLAIN_MS = 10_000;
+export const PLAIN_MS = 10_000;
 
 export class EitherTransport implements Transport {
   readonly #secure: Transport;
@@ -62,7 +62,8 @@ class OrPlain extends PassThrough {
   }
 }
 
-function speaksNoTls(cause: unknown): boolean {
+/** The answer to a TLS handshake was something else. */
+export function speaksNoTls(cause: unknown): boolean {
   const { code, message = '' } = (cause ?? {}) as { code?: string; message?: string };
   return (
     code === 'ERR_SSL_WRONG_VERSION_NUMBER' ||

@@ -987,6 +987,56 @@ export const BAD_INPUTS: readonly BadInput[] = [
     '~:13:15 warning: routes[0].plugins[0]: switches off a plugin that no gateway of this route has',
     '~:13:15 routes[0].plugins[0]: is not for lists of plugins: policies stand under "authorization" at the top or at a service',
   ),
+  // TCP
+  whole(
+    'what is about requests, at a service that speaks TCP',
+    `version: 1
+gateways: { public: { listeners: [{ name: http, port: 8080 }] } }
+authorization:
+  - { name: no-deletes, service: "*", deny: [{ methods: [DELETE], not: { paths: [/x] } }] }
+  - { name: wide, service: "*", allow: [{ from: [service/orders], not: { methods: [DELETE] } }] }
+services:
+  orders:
+    endpoints: [{ address: "127.0.0.1:3000", hop: "127.0.0.1:15001" }]
+    internal: { inbound: { port: 15001 }, outbound: { port: 15002, ports: { db: "127.0.0.1:5433" } } }
+  lonely: { protocol: tcp, endpoints: ["127.0.0.1:1"] }
+  db:
+    protocol: tcp
+    endpoints: [{ address: "127.0.0.1:15432", hop: "127.0.0.1:15432" }]
+    subsets: { a: {} }
+    plugins: [request-id]
+    concurrency: { adaptive: true }
+    retryBudget: { share: 10% }
+    connections: { max: 3, pending: 1, requests: 5, retries: 1, waitForEndpoint: 1s, idleTimeout: 0s }
+    healthCheck: { http: {} }
+    loadBalancing: { ring-hash: { header: x } }
+    authorization: [{ name: p, allow: [{ from: [service/orders], methods: [GET], headers: { a: b } }] }]
+    internal: { inbound: { port: 15432 } }
+routes:
+  - { name: db, to: db }
+  - { name: dbs, internal: [db], to: [{service: db, subset: a}], mirror: [{ service: db, share: 1% }] }
+`,
+    '~:4:57 warning: authorization[0].deny[0].methods: never holds for connections to "lonely", "db", which have no methods',
+    '~:4:81 warning: authorization[0].deny[0].not.paths: makes no exception for connections to "lonely", "db", which have no paths',
+    '~:5:83 warning: authorization[1].allow[0].not.methods: never holds for connections to "lonely", "db", which have no methods',
+    '~:10:3 warning: services.lonely: no hop has a local port ("internal.outbound.ports") for "lonely", so no application reaches it',
+    '~:14:14 services.db.subsets: "subsets" is about requests, and this service speaks TCP ("protocol: tcp"): leave it out',
+    '~:15:14 services.db.plugins: "plugins" is about requests, and this service speaks TCP ("protocol: tcp"): leave it out',
+    '~:16:18 services.db.concurrency: "concurrency" is about requests, and this service speaks TCP ("protocol: tcp"): leave it out',
+    '~:17:18 services.db.retryBudget: "retryBudget" is about requests, and this service speaks TCP ("protocol: tcp"): leave it out',
+    '~:18:37 services.db.connections.pending: "pending" is about requests, and this service speaks TCP ("protocol: tcp"): leave it out',
+    '~:18:50 services.db.connections.requests: "requests" is about requests, and this service speaks TCP ("protocol: tcp"): leave it out',
+    '~:18:62 services.db.connections.retries: "retries" is about requests, and this service speaks TCP ("protocol: tcp"): leave it out',
+    '~:18:82 services.db.connections.waitForEndpoint: "waitForEndpoint" is about requests, and this service speaks TCP ("protocol: tcp"): leave it out',
+    '~:19:26 services.db.healthCheck.http: this service speaks TCP ("protocol: tcp"): check it by "tcp: {}"',
+    '~:20:43 services.db.loadBalancing.ring-hash.header: a connection has no header: with "protocol: tcp", ring-hash goes by "clientAddress" alone',
+    '~:21:75 services.db.authorization[0].allow[0].methods: is about requests, and "db" speaks TCP: a connection is judged by "from" and "clientAddress" alone',
+    '~:21:91 services.db.authorization[0].allow[0].headers: is about requests, and "db" speaks TCP: a connection is judged by "from" and "clientAddress" alone',
+    '~:22:15 services.db.internal: the application at 127.0.0.1:15432 is this hop itself: connections would go round in circles',
+    '~:24:21 routes[0].to: service "db" speaks TCP, and routes are for HTTP: applications reach it by a local port of their hop ("internal.outbound.ports")',
+    '~:25:29 routes[1].internal[0]: service "db" speaks TCP, and routes are for HTTP: applications reach it by a local port of their hop ("internal.outbound.ports")',
+    '~:25:39 routes[1].to[0]: service "db" speaks TCP, and routes are for HTTP: applications reach it by a local port of their hop ("internal.outbound.ports")',
+  ),
   // Not supported
   top(
     'parts of the format that are not there yet',

@@ -71,6 +71,21 @@ t.test('a whole config resolves to what its golden file says', async (t) => {
   t.strictSame(JSON.parse(text), JSON.parse(readFileSync(golden, 'utf8')), 'UPDATE_GOLDEN=1 rewrites it');
 });
 
+t.test('connections of a TCP service may rest for an hour unless something else is said', async (t) => {
+  const text = (service: string) =>
+    GOOD.replace('services: {', `services: { db: { protocol: tcp, endpoints: ["a:1"]${service} },`);
+  const idle = async (service: string) => {
+    const { config } = await load(t, { 'c.yaml': text(service) }, 'c.yaml');
+    return config?.services.map(({ name, connections }) => [name, connections.idleTimeoutMs]);
+  };
+  t.strictSame(await idle(''), [
+    ['db', 3_600_000],
+    ['orders', 60_000],
+  ]);
+  t.strictSame((await idle(', connections: { max: 3 }'))?.[0], ['db', 3_600_000]);
+  t.strictSame((await idle(', connections: { idleTimeout: 0s }'))?.[0], ['db', 0]);
+});
+
 t.test('a config is frozen all the way down', async (t) => {
   const text = GOOD.replace('to: orders', 'to: orders, retry: { on: [reset] }, mirror: [{ service: other }]').replace(
     'services: {',

@@ -62,6 +62,26 @@ t.test('a hop listens for peers, for its application, and on a local port a serv
   for (const spec of specs) t.match(spec, { owner: 'orders', tls: null, limits: HOP_LIMITS });
 });
 
+t.test('where a service speaks TCP, its inbound side and the local ports to it do', async (t) => {
+  const ports = ['db', 'cart'].map((service) => ({ service, host: '127.0.0.1', port: 0, at: portAt }));
+  const hop: Hop = { ...INBOUND_ONLY, outbound: { host: '127.0.0.1', port: 0, ports } };
+  const config = {
+    ...configWith(null),
+    services: [
+      { name: 'db', protocol: 'tcp', mtls: 'strict', internal: hop },
+      { name: 'cart', protocol: 'http1', mtls: 'strict', internal: hop },
+    ],
+  } as unknown as Config;
+  const protocols = (service: string) => hopListeners(config, service).map(({ key, protocol }) => [key, protocol]);
+  t.strictSame(protocols('db'), [
+    ['inbound/db', 'tcp'],
+    ['outbound/db', undefined],
+    ['outbound/db/db', 'tcp'],
+    ['outbound/db/cart', undefined],
+  ]);
+  t.strictSame(protocols('cart')[0], ['inbound/cart', undefined]);
+});
+
 t.test('a hop without outbound listens for peers only; a service without hop has none', async (t) => {
   const specs = hopListeners(configWith(INBOUND_ONLY), 'orders');
   t.same(

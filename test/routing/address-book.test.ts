@@ -33,6 +33,12 @@ t.test('an address leads to its service, by endpoint and by hop, with the port t
   t.equal(called(services, 'stock:3000'), 'stock', 'a name is its own answer');
 });
 
+t.test('what speaks TCP is no address of a service', async (t) => {
+  const db = { ...at('db', ['10.0.0.7:5432', '10.0.0.7:15432']), protocol: 'tcp' as const };
+  t.equal(called([db], '10.0.0.7:5432'), '10.0.0.7');
+  t.strictSame(serviceAddresses({ services: [db] }), []);
+});
+
 t.test('what belongs to two services belongs to neither', async (t) => {
   const services = [at('a', '10.0.0.5:80', '10.0.0.5:81'), at('b', '10.0.0.5:80'), at('c', '10.0.0.5:80')];
   t.equal(called(services, '10.0.0.5:80'), '10.0.0.5');

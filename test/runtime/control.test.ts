@@ -378,6 +378,7 @@ t.test('what arrives on a listener before its config is in force waits for it', 
     request: (_connection: unknown, req: unknown) => void entered.push(`request ${req}`),
     upgrade: (_connection: unknown, req: unknown) => void entered.push(`upgrade ${req}`),
     connect: (_connection: unknown, req: unknown) => void entered.push(`connect ${req}`),
+    accept: (arrival: unknown) => void entered.push(`accept ${arrival}`),
     rejected: (_listener: unknown, code: unknown) => void entered.push(`rejected ${code}`),
   } as RequestSink;
   const gate = new Gate(sink);
@@ -385,6 +386,7 @@ t.test('what arrives on a listener before its config is in force waits for it', 
     gate.request(null as never, name as never, null as never);
     gate.upgrade(null as never, name as never, null as never, null as never);
     gate.connect(null as never, name as never, null as never, null as never, null as never);
+    gate.accept(name as never);
   };
   arrive('early');
   gate.rejected(null as never, 'SLV_BAD_REQUEST', '');
@@ -395,9 +397,11 @@ t.test('what arrives on a listener before its config is in force waits for it', 
     'request early',
     'upgrade early',
     'connect early',
+    'accept early',
     'request late',
     'upgrade late',
     'connect late',
+    'accept late',
   ]);
 });
 

@@ -47,6 +47,7 @@ export function serviceConfig(
     name: 'orders',
     at: AT,
     endpoints: endpoints.map((endpoint) => (typeof endpoint === 'string' ? endpointConfig(endpoint) : endpoint)),
+    protocol: 'http1',
     subsets: {},
     tls: null,
     mtls: 'off',

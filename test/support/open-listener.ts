@@ -50,6 +50,8 @@ export class Recorder implements RequestSink {
     req.on('end', () => res.end('served'));
   };
 
+  accept(): void {}
+
   request(connection: Connection, req: IncomingMessage, res: ServerResponse): void {
     this.connection = connection;
     this.requests.push(`${req.method} ${req.url}`);

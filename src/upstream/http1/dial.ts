@@ -5,7 +5,7 @@ import { TRANSPORT_CODES } from '../../dispatch.ts';
 import { type TransportCode, TransportError } from './transport-error.ts';
 
 /** Milliseconds without traffic before the kernel probes a connection whose peer may have vanished. */
-const KEEP_ALIVE_PROBE_MS = 60_000;
+export const KEEP_ALIVE_PROBE_MS = 60_000;
 
 export interface DialTarget {
   readonly host: string;

@@ -73,6 +73,7 @@ export function service(name: string, parts: Partial<ServiceConfig> = {}): Servi
     name,
     at: HERE,
     endpoints: [],
+    protocol: 'http1',
     subsets: {},
     tls: null,
     mtls: 'off',
