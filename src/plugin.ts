@@ -89,6 +89,8 @@ export interface Exchange {
   readonly query: string;
   readonly clientAddress: string;
   readonly peer: Peer | null;
+  /** Whether the other end of the connection may speak for others: a proxy in `trustedProxies`, a hop of the mesh. */
+  readonly trusted: boolean;
   /** Null when nothing matched. */
   readonly route: RouteInfo | null;
   /** Names of the chosen service, subset and endpoint, once known. */

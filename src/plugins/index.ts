@@ -8,6 +8,7 @@ export const builtins: Builtins = new Map<string, Builtin>([
   ['circuit-breaker', () => import('./circuit-breaker.ts')],
   ['fault', () => import('./fault.ts')],
   ['header-routing', () => import('./header-routing.ts')],
+  ['load-shedding', () => import('./load-shedding.ts')],
   ['metrics', () => import('./metrics.ts')],
   ['mtls', () => import('./mtls.ts')],
   ['mirror', () => import('./mirror.ts')],
