@@ -23,6 +23,7 @@ export const CODES = {
   SLV_BAD_PATH: define(400, 'The request path is not acceptable', 'http_request_error', 13),
   SLV_UNAUTHORIZED: define(401, 'Credentials are missing or not valid', 'http_request_denied', 16),
   SLV_FORBIDDEN: define(403, 'The request is not allowed', 'http_request_denied', 7),
+  SLV_ORIGIN_DENIED: define(403, 'Pages of this origin may not call', 'http_request_denied', 7),
   SLV_EGRESS_DENIED: define(403, 'The call beyond the mesh is not allowed', 'http_request_denied', 7),
   SLV_EGRESS_SNI_MISMATCH: define(403, 'The tunnel carries something else than it may', 'http_request_denied', 7),
   SLV_ROUTE_NOT_FOUND: define(404, 'No route matches the request', 'destination_not_found', 12),

@@ -6,6 +6,7 @@ export const builtins: Builtins = new Map<string, Builtin>([
   ['authorization', () => import('./authorization.ts')],
   ['body-limit', () => import('./body-limit.ts')],
   ['circuit-breaker', () => import('./circuit-breaker.ts')],
+  ['cors', () => import('./cors.ts')],
   ['fault', () => import('./fault.ts')],
   ['header-routing', () => import('./header-routing.ts')],
   ['load-shedding', () => import('./load-shedding.ts')],
