@@ -18,5 +18,6 @@ export const builtins: Builtins = new Map<string, Builtin>([
   ['request-id', () => import('./request-id.ts')],
   ['response-headers', () => import('./response-headers.ts')],
   ['retry', () => import('./retry.ts')],
+  ['security-headers', () => import('./security-headers.ts')],
   ['tracing', () => import('./tracing.ts')],
 ]);
