@@ -69,80 +69,83 @@ declare module 'fastify' {
   }
 }
 
-export default definePlugin({ name: 'cors', options: Options, check: problemsOf }, async (app, options) => {
-  const { methods, exposeHeaders, credentials, privateNetwork } = options;
-  const isAllowed = originTest(options.origins);
-  const anyOrigin = options.origins.includes('*');
-  const anyHeader = options.headers.includes('*');
-  const vary = anyOrigin ? [] : ['Origin'];
-  const varyPreflight = [
-    ...vary,
-    ...(anyHeader ? ['Access-Control-Request-Headers'] : []),
-    ...(privateNetwork ? ['Access-Control-Request-Private-Network'] : []),
-  ];
-  const allowMethods = methods.join(', ');
-  const expose = exposeHeaders.join(', ');
-  const allowHeaders = options.headers.join(', ');
-  const maxAge = String(Math.floor((parseDurationMs(options.maxAge) as number) / 1_000));
-  const { owner } = app.chain;
-  const refused = app.shared(
-    'cors metrics',
-    () => {
-      const help = 'Preflights of pages whose origin is not allowed';
-      return new Counter({ name: REFUSED, help, labelNames: ['owner', 'route'], registers: [app.metrics] });
-    },
-    () => app.metrics.removeSingleMetric(REFUSED),
-  );
-  if (!app.hasRequestDecorator('corsOrigin')) app.decorateRequest('corsOrigin', null);
+export default definePlugin(
+  { name: 'cors', options: Options, check: problemsOf, unrouted: true },
+  async (app, options) => {
+    const { methods, exposeHeaders, credentials, privateNetwork } = options;
+    const isAllowed = originTest(options.origins);
+    const anyOrigin = options.origins.includes('*');
+    const anyHeader = options.headers.includes('*');
+    const vary = anyOrigin ? [] : ['Origin'];
+    const varyPreflight = [
+      ...vary,
+      ...(anyHeader ? ['Access-Control-Request-Headers'] : []),
+      ...(privateNetwork ? ['Access-Control-Request-Private-Network'] : []),
+    ];
+    const allowMethods = methods.join(', ');
+    const expose = exposeHeaders.join(', ');
+    const allowHeaders = options.headers.join(', ');
+    const maxAge = String(Math.floor((parseDurationMs(options.maxAge) as number) / 1_000));
+    const { owner } = app.chain;
+    const refused = app.shared(
+      'cors metrics',
+      () => {
+        const help = 'Preflights of pages whose origin is not allowed';
+        return new Counter({ name: REFUSED, help, labelNames: ['owner', 'route'], registers: [app.metrics] });
+      },
+      () => app.metrics.removeSingleMetric(REFUSED),
+    );
+    if (!app.hasRequestDecorator('corsOrigin')) app.decorateRequest('corsOrigin', null);
 
-  app.addHook('onRequest', (request, reply, done) => {
-    const { headers } = request;
-    const origin = headers.origin ?? null;
-    request.corsOrigin = origin;
-    if (origin === null || !isPreflight(request)) {
-      done();
-      return;
-    }
-    if (!isAllowed(origin)) {
-      refused.inc({ owner, route: request.selvedge.route?.name ?? '' });
-      done(
-        new SelvedgeError('SLV_ORIGIN_DENIED', `origin ${JSON.stringify(origin.slice(0, 256))} is not in "origins"`),
-      );
-      return;
-    }
-    // Which method or header is missing the browser says itself, by these lists.
-    reply.header('access-control-allow-methods', allowMethods);
-    const allowed = anyHeader ? requestedHeaders(request) : allowHeaders;
-    if (allowed !== '') reply.header('access-control-allow-headers', allowed);
-    if (privateNetwork && headers['access-control-request-private-network'] === 'true')
-      reply.header('access-control-allow-private-network', 'true');
-    reply.header('access-control-max-age', maxAge);
-    addVary(reply, varyPreflight);
-    markOrigin(reply, origin);
-    reply.code(204).send();
-  });
-
-  app.addHook('onSend', (request, reply, payload, done) => {
-    // Null where another plugin refused the request before this one saw it.
-    const origin = request.corsOrigin ?? request.headers.origin ?? null;
-    const preflight = origin !== null && isPreflight(request);
-    if (!preflight) {
-      for (const name of OWN_HEADERS) reply.removeHeader(name);
-      // `*` stands on every answer: one without it in a cache would be no answer to a page.
-      if (anyOrigin || (origin !== null && isAllowed(origin))) {
-        markOrigin(reply, origin ?? '*');
-        if (expose !== '') reply.header('access-control-expose-headers', expose);
+    app.addHook('onRequest', (request, reply, done) => {
+      const { headers } = request;
+      const origin = headers.origin ?? null;
+      request.corsOrigin = origin;
+      if (origin === null || !isPreflight(request)) {
+        done();
+        return;
       }
-    }
-    addVary(reply, vary);
-    done(null, payload);
-  });
+      if (!isAllowed(origin)) {
+        refused.inc({ owner, route: request.selvedge.route?.name ?? '' });
+        done(
+          new SelvedgeError('SLV_ORIGIN_DENIED', `origin ${JSON.stringify(origin.slice(0, 256))} is not in "origins"`),
+        );
+        return;
+      }
+      // Which method or header is missing the browser says itself, by these lists.
+      reply.header('access-control-allow-methods', allowMethods);
+      const allowed = anyHeader ? requestedHeaders(request) : allowHeaders;
+      if (allowed !== '') reply.header('access-control-allow-headers', allowed);
+      if (privateNetwork && headers['access-control-request-private-network'] === 'true')
+        reply.header('access-control-allow-private-network', 'true');
+      reply.header('access-control-max-age', maxAge);
+      addVary(reply, varyPreflight);
+      markOrigin(reply, origin);
+      reply.code(204).send();
+    });
 
-  function markOrigin(reply: FastifyReply, origin: string): void {
-    reply.header('access-control-allow-origin', anyOrigin ? '*' : origin);
-    if (credentials) reply.header('access-control-allow-credentials', 'true');
-  }
-});
+    app.addHook('onSend', (request, reply, payload, done) => {
+      // Null where another plugin refused the request before this one saw it.
+      const origin = request.corsOrigin ?? request.headers.origin ?? null;
+      const preflight = origin !== null && isPreflight(request);
+      if (!preflight) {
+        for (const name of OWN_HEADERS) reply.removeHeader(name);
+        // `*` stands on every answer: one without it in a cache would be no answer to a page.
+        if (anyOrigin || (origin !== null && isAllowed(origin))) {
+          markOrigin(reply, origin ?? '*');
+          if (expose !== '') reply.header('access-control-expose-headers', expose);
+        }
+      }
+      addVary(reply, vary);
+      done(null, payload);
+    });
+
+    function markOrigin(reply: FastifyReply, origin: string): void {
+      reply.header('access-control-allow-origin', anyOrigin ? '*' : origin);
+      if (credentials) reply.header('access-control-allow-credentials', 'true');
+    }
+  },
+);
 
 function isPreflight({ method, headers }: FastifyRequest): boolean {
   return method === 'OPTIONS' && headers['access-control-request-method'] !== undefined;

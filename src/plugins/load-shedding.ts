@@ -93,62 +93,65 @@ type Options = Static<typeof Options>;
 /** By priority: the level above which a request is shed. */
 type Limit = Readonly<Record<Priority, number>>;
 
-export default definePlugin({ name: 'load-shedding', options: Options, check: problemsOf }, async (app, options) => {
-  const limits = limitsOf(options);
-  if (limits.size === 0) return;
-  const { metrics, logger } = app;
-  const { owner } = app.chain;
-  const pressure = app.shared(
-    'load-shedding pressure',
-    () => new SampledPressure(),
-    (sampled) => sampled.close(),
-  );
-  await pressure.ready;
-  const shed = app.shared(
-    'load-shedding metrics',
-    () => {
-      for (const signal of SIGNALS) {
-        new Gauge({
-          ...GAUGES[signal],
+export default definePlugin(
+  { name: 'load-shedding', options: Options, check: problemsOf, unrouted: true },
+  async (app, options) => {
+    const limits = limitsOf(options);
+    if (limits.size === 0) return;
+    const { metrics, logger } = app;
+    const { owner } = app.chain;
+    const pressure = app.shared(
+      'load-shedding pressure',
+      () => new SampledPressure(),
+      (sampled) => sampled.close(),
+    );
+    await pressure.ready;
+    const shed = app.shared(
+      'load-shedding metrics',
+      () => {
+        for (const signal of SIGNALS) {
+          new Gauge({
+            ...GAUGES[signal],
+            registers: [metrics],
+            collect() {
+              this.set(pressure.levels[signal]);
+            },
+          });
+        }
+        const help = 'Requests that were refused because the process is overloaded';
+        return new Counter({
+          name: SHED,
+          help,
+          labelNames: ['owner', 'route', 'priority', 'reason'],
           registers: [metrics],
-          collect() {
-            this.set(pressure.levels[signal]);
-          },
         });
-      }
-      const help = 'Requests that were refused because the process is overloaded';
-      return new Counter({
-        name: SHED,
-        help,
-        labelNames: ['owner', 'route', 'priority', 'reason'],
-        registers: [metrics],
+      },
+      () => {
+        for (const name of [SHED, ...SIGNALS.map((signal) => GAUGES[signal].name)]) metrics.removeSingleMetric(name);
+      },
+    );
+    // One for each set of limits, so that the log says once what many chains do.
+    const judge = app.shared(`load-shedding ${JSON.stringify([...limits])}`, () => {
+      return new Judge(pressure, limits, (reason) => {
+        if (reason === null) logger.info('the process is no longer overloaded');
+        else logger.warn({ reason, levels: pressure.levels }, 'the process is overloaded: requests are refused');
       });
-    },
-    () => {
-      for (const name of [SHED, ...SIGNALS.map((signal) => GAUGES[signal].name)]) metrics.removeSingleMetric(name);
-    },
-  );
-  // One for each set of limits, so that the log says once what many chains do.
-  const judge = app.shared(`load-shedding ${JSON.stringify([...limits])}`, () => {
-    return new Judge(pressure, limits, (reason) => {
-      if (reason === null) logger.info('the process is no longer overloaded');
-      else logger.warn({ reason, levels: pressure.levels }, 'the process is overloaded: requests are refused');
     });
-  });
-  const header = options.priorityHeader?.toLowerCase();
-  const retryAfter = Math.ceil((parseDurationMs(options.retryAfter) as number) / 1_000);
+    const header = options.priorityHeader?.toLowerCase();
+    const retryAfter = Math.ceil((parseDurationMs(options.retryAfter) as number) / 1_000);
 
-  app.addHook('onRequest', (request, _reply, done) => {
-    const priority = header === undefined ? options.priority : asked(request, header, options.priority);
-    const reason = judge.reasonToShed(priority);
-    if (reason === null) {
-      done();
-      return;
-    }
-    shed.inc({ owner, route: request.selvedge.route?.name ?? '', priority, reason });
-    done(new SelvedgeError('SLV_OVERLOADED', `overloaded (${reason}), priority ${priority}`, { retryAfter }));
-  });
-});
+    app.addHook('onRequest', (request, _reply, done) => {
+      const priority = header === undefined ? options.priority : asked(request, header, options.priority);
+      const reason = judge.reasonToShed(priority);
+      if (reason === null) {
+        done();
+        return;
+      }
+      shed.inc({ owner, route: request.selvedge.route?.name ?? '', priority, reason });
+      done(new SelvedgeError('SLV_OVERLOADED', `overloaded (${reason}), priority ${priority}`, { retryAfter }));
+    });
+  },
+);
 
 /** Judges each sample once, when the first request after it comes. */
 class Judge {

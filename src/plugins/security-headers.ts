@@ -89,25 +89,28 @@ const Options = Type.Object({
 });
 type Options = Static<typeof Options>;
 
-export default definePlugin({ name: 'security-headers', options: Options, check: problemsOf }, async (app, options) => {
-  const { override } = options;
-  const remove = options.remove.map((name) => name.toLowerCase());
-  const ancestors = ancestorsOf(options);
-  const always = headersOf(options);
-  const secure = [...always, ...hstsOf(options)];
+export default definePlugin(
+  { name: 'security-headers', options: Options, check: problemsOf, unrouted: true },
+  async (app, options) => {
+    const { override } = options;
+    const remove = options.remove.map((name) => name.toLowerCase());
+    const ancestors = ancestorsOf(options);
+    const always = headersOf(options);
+    const secure = [...always, ...hstsOf(options)];
 
-  app.addHook('onSend', (request, reply, payload, done) => {
-    for (const name of remove) reply.removeHeader(name);
-    const policy = reply.getHeader(CSP);
-    // Beside a policy of the service ours is one more, and browsers keep to both.
-    if (ancestors !== '' && policy !== undefined && !override && !namesAncestors([policy].flat().join(';')))
-      reply.header(CSP, [policy, ancestors].flat().map(String));
-    // RFC 6797 section 7.2: never over plain HTTP.
-    for (const [name, value] of request.selvedge.scheme === 'https' ? secure : always)
-      if (override || !reply.hasHeader(name)) reply.header(name, value);
-    done(null, payload);
-  });
-});
+    app.addHook('onSend', (request, reply, payload, done) => {
+      for (const name of remove) reply.removeHeader(name);
+      const policy = reply.getHeader(CSP);
+      // Beside a policy of the service ours is one more, and browsers keep to both.
+      if (ancestors !== '' && policy !== undefined && !override && !namesAncestors([policy].flat().join(';')))
+        reply.header(CSP, [policy, ancestors].flat().map(String));
+      // RFC 6797 section 7.2: never over plain HTTP.
+      for (const [name, value] of request.selvedge.scheme === 'https' ? secure : always)
+        if (override || !reply.hasHeader(name)) reply.header(name, value);
+      done(null, payload);
+    });
+  },
+);
 
 type Header = readonly [name: string, value: string];
 
