@@ -89,6 +89,8 @@ export interface Exchange {
   readonly query: string;
   readonly clientAddress: string;
   readonly peer: Peer | null;
+  /** Whether the other end of the connection may speak for others: a proxy in `trustedProxies`, a hop of the mesh. */
+  readonly trusted: boolean;
   /** Null when nothing matched. */
   readonly route: RouteInfo | null;
   /** Names of the chosen service, subset and endpoint, once known. */
@@ -250,6 +252,11 @@ export interface PluginDescription<S extends TSchema> {
   readonly references?: (options: Static<S>) => readonly Reference[];
   /** Lower-case request headers that carry an identity which this plugin vouches for: removed from every request before the chain begins. */
   readonly identityHeaders?: (options: Static<S>) => readonly string[];
+  /**
+   * In the list of a gateway: whether requests that match no route, or are refused before one is chosen, pass it too. `route` is null
+   * then, and what they are refused for may be their host or path. Default: they pass what every gateway begins with, no more.
+   */
+  readonly unrouted?: boolean;
 }
 
 /** Built-in plugins by name; each is imported when the first config names it. */

@@ -24,7 +24,7 @@ export function gatewayListeners(config: Config, name: string): readonly Listene
   }));
 }
 
-/** Before the gateway's own list. Load shedding joins here when it exists. */
+/** Before the gateway's own list. What is shed is counted and logged, and costs nothing beyond that. */
 export function defaultEdgePlugins(config: Config, owner: string): readonly Pick<PluginUse, 'name' | 'options'>[] {
   const { accessLog, metrics, tracing, gateways } = config;
   const chain: Pick<PluginUse, 'name' | 'options'>[] = [{ name: 'request-id', options: { trust: false } }];
@@ -32,6 +32,7 @@ export function defaultEdgePlugins(config: Config, owner: string): readonly Pick
   if (asksForCertificates(gateways, owner)) chain.push({ name: 'mtls', options: {} });
   chain.push({ name: 'metrics', options: { ...metrics } });
   if (accessLog !== null) chain.push({ name: 'access-log', options: { ...accessLog } });
+  chain.push({ name: 'load-shedding', options: {} });
   return [...chain, ...authorizationUse(config, 'gateway', owner)];
 }
 

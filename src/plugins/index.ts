@@ -6,8 +6,10 @@ export const builtins: Builtins = new Map<string, Builtin>([
   ['authorization', () => import('./authorization.ts')],
   ['body-limit', () => import('./body-limit.ts')],
   ['circuit-breaker', () => import('./circuit-breaker.ts')],
+  ['cors', () => import('./cors.ts')],
   ['fault', () => import('./fault.ts')],
   ['header-routing', () => import('./header-routing.ts')],
+  ['load-shedding', () => import('./load-shedding.ts')],
   ['metrics', () => import('./metrics.ts')],
   ['mtls', () => import('./mtls.ts')],
   ['mirror', () => import('./mirror.ts')],
@@ -16,5 +18,6 @@ export const builtins: Builtins = new Map<string, Builtin>([
   ['request-id', () => import('./request-id.ts')],
   ['response-headers', () => import('./response-headers.ts')],
   ['retry', () => import('./retry.ts')],
+  ['security-headers', () => import('./security-headers.ts')],
   ['tracing', () => import('./tracing.ts')],
 ]);

@@ -18,6 +18,8 @@ export interface LoadedPlugin {
   /** Lower-case request headers that only this plugin may set. */
   readonly identityHeaders: readonly string[];
   readonly references: readonly Reference[];
+  /** In the list of a gateway: requests without a route pass it too. */
+  readonly unrouted: boolean;
 }
 
 export interface LoadResult {
@@ -93,6 +95,7 @@ function described(description: PluginDescription<TSchema> | undefined, options:
   return {
     identityHeaders: (description?.identityHeaders?.(options) ?? []).map((header) => header.toLowerCase()),
     references: description?.references?.(options) ?? [],
+    unrouted: description?.unrouted ?? false,
   };
 }
 

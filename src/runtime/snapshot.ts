@@ -243,7 +243,8 @@ export async function compile(
       }
       if (spec.role === 'gateway') for (const service of namedBy(compiled, scope.uses, loaded)) eager.add(service);
       const table = new RouteTable(compiled.map((value) => ({ route: value.route, value })));
-      const fallback = await chains.get(spec, scope.defaults, loaded, caller);
+      const unrouted = scope.own.filter((use) => loaded.get(use)?.unrouted);
+      const fallback = await chains.get(spec, effectiveChain(scope.defaults, unrouted), loaded, caller);
       plans.set(spec.key, {
         spec,
         table,
@@ -301,15 +302,24 @@ export function specsOf(config: Config, roles: Roles): ListenerSpec[] {
 interface Scope {
   readonly spec: ListenerSpec;
   readonly defaults: readonly PluginUse[];
+  /** Of a gateway; else empty. */
+  readonly own: readonly PluginUse[];
   readonly routes: readonly { readonly route: RouteConfig; readonly plugins: readonly PluginUse[] }[];
   readonly uses: readonly PluginUse[];
 }
 
 /** The routes of a listener, each with the plugin list in force. */
 function scopeOf(config: Config, spec: ListenerSpec): Scope {
-  const { defaults, inherited, routes: served } = listenerScope(config, spec);
+  const { defaults, own: listed, inherited, routes: served } = listenerScope(config, spec);
+  const own = spec.role === 'gateway' ? listed : [];
   const routes = served.map((route) => ({ route, plugins: effectiveChain(inherited, route.plugins) }));
-  return { spec, defaults, routes, uses: [...new Set([...defaults, ...routes.flatMap((route) => route.plugins)])] };
+  return {
+    spec,
+    defaults,
+    own,
+    routes,
+    uses: [...new Set([...defaults, ...own, ...routes.flatMap((route) => route.plugins)])],
+  };
 }
 
 /** Its backend is found for each request: see proxy/egress.ts. */

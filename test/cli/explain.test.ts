@@ -93,7 +93,7 @@ considered
   + orders [prefix /orders] (selvedge.yaml:29:13): chosen
   - old [prefix /old] (selvedge.yaml:37:13): path: wanted prefix "/old", got "/orders/1"
 route       orders (selvedge.yaml:27:5), by prefix /orders
-chain       metrics (default) > request-headers (gateway public) > body-limit (route orders)
+chain       metrics (default) > load-shedding (default) > request-headers (gateway public) > body-limit (route orders)
 forward     orders, subset v1, 90% of requests, as /api/orders/1 of shop.example.com:8080
   endpoint  127.0.0.1:3001
 forward     orders, subset v2, 10% of requests, as /orders/1 of v2.orders

@@ -142,28 +142,38 @@ t.test('a gateway listens where its listeners say, with their limits and its tru
   t.same(gatewayListeners(config, 'other'), []);
 });
 
-t.test('the edge chain begins with request-id, metrics and, where it is on, the access log', async (t) => {
-  const metrics = { buckets: [0.1, 1], maxSeries: 100 };
-  const accessLog = { sample: 0.5, always: { errors: true, slowMs: 100 }, redact: ['cookie'], fields: {}, headers: [] };
-  t.same(
-    defaultEdgePlugins(
-      { metrics, accessLog, tracing: null, gateways: [], authorization: [] } as unknown as Config,
-      'public',
-    ),
-    [
-      { name: 'request-id', options: { trust: false } },
-      { name: 'metrics', options: metrics },
-      { name: 'access-log', options: accessLog },
-    ],
-  );
-  t.same(
-    defaultEdgePlugins(
-      { metrics, accessLog: null, tracing: null, gateways: [], authorization: [] } as unknown as Config,
-      'public',
-    ).map(({ name }) => name),
-    ['request-id', 'metrics'],
-  );
-});
+t.test(
+  'the edge chain begins with request-id, metrics, the access log where it is on, and load shedding',
+  async (t) => {
+    const metrics = { buckets: [0.1, 1], maxSeries: 100 };
+    const accessLog = {
+      sample: 0.5,
+      always: { errors: true, slowMs: 100 },
+      redact: ['cookie'],
+      fields: {},
+      headers: [],
+    };
+    t.same(
+      defaultEdgePlugins(
+        { metrics, accessLog, tracing: null, gateways: [], authorization: [] } as unknown as Config,
+        'public',
+      ),
+      [
+        { name: 'request-id', options: { trust: false } },
+        { name: 'metrics', options: metrics },
+        { name: 'access-log', options: accessLog },
+        { name: 'load-shedding', options: {} },
+      ],
+    );
+    t.same(
+      defaultEdgePlugins(
+        { metrics, accessLog: null, tracing: null, gateways: [], authorization: [] } as unknown as Config,
+        'public',
+      ).map(({ name }) => name),
+      ['request-id', 'metrics', 'load-shedding'],
+    );
+  },
+);
 
 t.test('where traces are exported, every request is traced right after it has its id', async (t) => {
   const tracing = { otlp: 'http://127.0.0.1:4318', sample: 0.05, propagate: ['w3c'], headers: {}, trustParent: false };
@@ -173,7 +183,7 @@ t.test('where traces are exported, every request is traced right after it has it
   );
   t.same(
     chain.map(({ name }) => name),
-    ['request-id', 'tracing', 'metrics'],
+    ['request-id', 'tracing', 'metrics', 'load-shedding'],
   );
   t.same(chain[1].options, tracing);
 });

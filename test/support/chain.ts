@@ -63,6 +63,7 @@ export class TestExchange implements Exchange {
   query = '';
   clientAddress = '192.0.2.1';
   peer: Peer | null = null;
+  trusted = false;
   route: RouteInfo | null = { name: 'orders', matchedPrefix: '/' };
   service: string | null = 'orders';
   subset: string | null = null;
