@@ -8,6 +8,7 @@ export const builtins: Builtins = new Map<string, Builtin>([
   ['circuit-breaker', () => import('./circuit-breaker.ts')],
   ['fault', () => import('./fault.ts')],
   ['header-routing', () => import('./header-routing.ts')],
+  ['ip-rules', () => import('./ip-rules.ts')],
   ['metrics', () => import('./metrics.ts')],
   ['mtls', () => import('./mtls.ts')],
   ['mirror', () => import('./mirror.ts')],
