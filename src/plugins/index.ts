@@ -3,6 +3,7 @@ import type { Builtin, Builtins } from '../plugin.ts';
 
 export const builtins: Builtins = new Map<string, Builtin>([
   ['access-log', () => import('./access-log.ts')],
+  ['api-key', () => import('./api-key.ts')],
   ['authorization', () => import('./authorization.ts')],
   ['body-limit', () => import('./body-limit.ts')],
   ['circuit-breaker', () => import('./circuit-breaker.ts')],

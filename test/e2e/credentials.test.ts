@@ -1,0 +1,180 @@
+// Plugins that ask who somebody is, at real sockets: however a client writes it, the service hears only what was proven.
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { edgeTo, run } from './support/gateway.ts';
+import { freePort } from './support/ports.ts';
+import { RunningProcess } from './support/process.ts';
+import { eventually, exchange, httpUpstream, statusOf } from './support/sockets.ts';
+
+const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
+const KEY = 'k'.repeat(32);
+const keys = [`mobile ${sha256(KEY)}`];
+
+interface Seen {
+  readonly url: string;
+  /** Names in lower case and values in turn, as they were received. */
+  readonly lines: readonly string[];
+}
+
+async function edge(t: Test, plugins: readonly unknown[], gateway: object = {}) {
+  const seen: Seen[] = [];
+  const { port: upstream } = await httpUpstream(t, (req, res) => {
+    const lines = req.rawHeaders.map((text, index) => (index % 2 === 0 ? text.toLowerCase() : text));
+    seen.push({ url: req.url as string, lines });
+    res.end('served');
+  });
+  const log = join(t.testdir(), 'access.log');
+  const accessLog = {
+    'access-log': { destination: log, query: 'full', headers: ['x-api-key', 'x-api-client', 'cookie'], redact: [] },
+  };
+  const { port } = await run(t, edgeTo([upstream], { gateway: { plugins: [accessLog, ...plugins], ...gateway } }));
+  const ask = (headers = '', path = '/') =>
+    exchange(t, port, `GET ${path} HTTP/1.1\r\nHost: shop.example.com\r\n${headers}Connection: close\r\n\r\n`);
+  const status = async (headers = '', path = '/') => statusOf(await ask(headers, path));
+  return { seen, ask, status, log: () => (existsSync(log) ? readFileSync(log, 'utf8') : '') };
+}
+
+/** Every value of a header that reached the service, also under a name with `_`, which CGI and WSGI take for the same. */
+function received({ lines }: Seen, name: string): string[] {
+  return lines.filter((_, index) => index % 2 === 1 && lines[index - 1].replaceAll('_', '-') === name);
+}
+
+t.test('an identity that a client makes up never reaches the service, in whatever form', async (t) => {
+  const { seen, status } = await edge(t, [{ 'api-key': { keys, optional: true, identityHeader: 'x-api-client' } }]);
+  const forged = [
+    'x-api-client: root\r\n',
+    'X-API-CLIENT: root\r\n',
+    'X_Api_Client: root\r\n',
+    'x-api_client: root\r\n',
+    'x-api-client: root\r\nX-Api-Client: root\r\n',
+    'x-api-client: mobile, root\r\n',
+    'x-api-client:\r\n',
+  ];
+  for (const lines of forged) {
+    t.equal(await status(lines), 200);
+    t.strictSame(received(seen[seen.length - 1], 'x-api-client'), [], JSON.stringify(lines));
+    t.equal(await status(`${lines}X-API-Key: ${KEY}\r\n`), 200);
+    t.strictSame(received(seen[seen.length - 1], 'x-api-client'), ['mobile'], JSON.stringify(lines));
+  }
+  t.equal(await status(`X-API-Key: ${KEY}\r\nConnection: x-api-client\r\n`), 200);
+  t.strictSame(received(seen[seen.length - 1], 'x-api-client'), ['mobile'], 'nor can it name it away');
+});
+
+t.test('a key that is shown twice, joined, or named away opens nothing', async (t) => {
+  const { seen, ask, status } = await edge(t, [{ 'api-key': { keys } }]);
+  const line = `X-API-Key: ${KEY}\r\n`;
+  t.equal(await status(line), 200);
+  for (const lines of [
+    '',
+    `${line}${line}`,
+    `${line}x-api-key: wrong\r\n`,
+    `x-api-key: wrong\r\n${line}`,
+    `X-Api-Key: ${KEY}, ${KEY}\r\n`,
+    `X_Api_Key: ${KEY}\r\n`,
+    `X-Api-Key: ${KEY}${'k'.repeat(7_000)}\r\n`,
+    `${line}Connection: x-api-key\r\n`,
+    `X-Api-Key: ${sha256(KEY)}\r\n`,
+  ])
+    t.equal(await status(lines), 401, JSON.stringify(lines.slice(0, 60)));
+  const refused = await ask();
+  t.match(refused, /\r\nwww-authenticate: ApiKey header="x-api-key"\r\n/i);
+  t.match(refused, /"code":"SLV_UNAUTHORIZED"/);
+  const upgrade =
+    'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n';
+  t.equal(await status(upgrade), 401, 'an upgrade is a request too');
+  t.equal(seen.length, 1);
+  t.strictSame(received(seen[0], 'x-api-key'), []);
+});
+
+t.test('no key is sent on or logged, wherever it came', async (t) => {
+  const { seen, status, log } = await edge(t, [{ 'api-key': { keys, query: 'key', cookie: 'key' } }]);
+  t.equal(await status('', `/a?x=%20&key=${KEY}&y`), 200);
+  t.equal(await status(`Cookie: a=1; key=${KEY}\r\nCookie: b=2\r\n`, '/a'), 200);
+  t.equal(await status(`X-Api-Key: ${KEY}\r\n`, `/a?%6Bey=${KEY}`), 401);
+  t.equal(await status(`X-Api-Key: ${KEY}\r\nCookie: key=${KEY}\r\n`), 401);
+  t.equal(await status('', `/a?key=${KEY}`), 200);
+  t.strictSame(
+    seen.map(({ url }) => url),
+    ['/a?x=%20&y', '/a', '/a'],
+  );
+  t.strictSame(received(seen[1], 'cookie'), ['a=1; b=2']);
+  await eventually(() => log().split('\n').length === 6, 'five lines are written');
+  t.notMatch(JSON.stringify(seen), KEY);
+  t.notMatch(log(), KEY);
+});
+
+t.test('the label is a claim for authorization', async (t) => {
+  const plugins = [{ 'api-key': { keys: [...keys, `partner ${sha256('partner')}`] } }];
+  const { port: upstream } = await httpUpstream(t, (_req, res) => void res.end('served'));
+  const authorization = [
+    { name: 'mobile-only', gateway: 'edge', allow: [{ claims: { sub: 'mobile', auth: 'api-key' } }] },
+  ];
+  const { port } = await run(t, edgeTo([upstream], { gateway: { plugins }, authorization } as never));
+  const status = async (key: string) =>
+    statusOf(await exchange(t, port, `GET / HTTP/1.1\r\nHost: a\r\nX-Api-Key: ${key}\r\nConnection: close\r\n\r\n`));
+  t.equal(await status(KEY), 200);
+  t.equal(await status('partner'), 403);
+  t.equal(await status('stranger'), 401);
+});
+
+t.test(
+  'an edit of a file of keys is in force without a restart; a mistake in it leaves the list as it was',
+  async (t) => {
+    const { port: upstream } = await httpUpstream(t, (_req, res) => void res.end('served'));
+    const port = await freePort();
+    const dir = t.testdir({ 'keys.txt': `mobile ${sha256('one')}\n` });
+    const list = join(dir, 'keys.txt');
+    const running = await RunningProcess.start(t, join(dir, 'selvedge.json'), {
+      version: 1,
+      admin: false,
+      telemetry: { accessLog: false },
+      gateways: {
+        edge: {
+          listeners: [{ name: 'http', host: '127.0.0.1', port }],
+          plugins: [{ 'api-key': { keys: [`\${file:keys.txt}`] } }],
+        },
+      },
+      services: { app: { endpoints: [`127.0.0.1:${upstream}`] } },
+      routes: [{ name: 'all', to: 'app' }],
+    });
+    const status = async (key: string) =>
+      statusOf(await exchange(t, port, `GET / HTTP/1.1\r\nHost: a\r\nX-Api-Key: ${key}\r\nConnection: close\r\n\r\n`));
+    const statuses = async () => [await status('one'), await status('two')];
+    t.strictSame(await statuses(), [200, 401]);
+    await running.after('config in force', () =>
+      writeFileSync(list, `mobile ${sha256('one')}\nsecond ${sha256('two')}\n`),
+    );
+    t.strictSame(await statuses(), [200, 200]);
+    await running.after('config in force', () => writeFileSync(list, `second ${sha256('two')}\n`));
+    t.strictSame(await statuses(), [401, 200]);
+    await running.after('config rejected: the one in force stays', () => writeFileSync(list, 'mobile one\n'));
+    t.strictSame(await statuses(), [401, 200]);
+    await running.after('config rejected: the one in force stays', () => rmSync(list));
+    t.strictSame(await statuses(), [401, 200]);
+    await running.after('config in force', () => writeFileSync(list, `mobile ${sha256('one')}\n`));
+    t.strictSame(await statuses(), [200, 401]);
+    t.notMatch(JSON.stringify(running.lines), 'mobile one', 'what may be a key is not logged');
+  },
+);
+
+const rules = { 'ip-rules': { allow: ['127.0.0.1', '198.51.100.0/24'], deny: ['203.0.113.0/24'] } };
+
+t.test('ip-rules do not go by what a client says of its address', async (t) => {
+  const strangers = await edge(t, [rules]);
+  t.equal(await strangers.status(), 200);
+  for (const header of ['X-Forwarded-For', 'x-forwarded-for', 'Forwarded', 'X-Real-IP', 'True-Client-IP'])
+    t.equal(await strangers.status(`${header}: ${header === 'Forwarded' ? 'for=' : ''}203.0.113.9\r\n`), 200, header);
+});
+
+t.test('ip-rules go by the address that a trusted proxy states', async (t) => {
+  const proxied = await edge(t, [rules], { clientAddress: { trustedProxies: ['127.0.0.0/8'] } });
+  t.equal(await proxied.status('X-Forwarded-For: 203.0.113.9\r\n'), 403);
+  t.equal(await proxied.status('X-Forwarded-For: 198.51.100.4, 203.0.113.9\r\n'), 403);
+  t.equal(await proxied.status('X-Forwarded-For: 203.0.113.9, 198.51.100.4\r\n'), 200);
+  t.equal(await proxied.status('X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-For: 198.51.100.4\r\n'), 200);
+  t.equal(await proxied.status('X-Forwarded-For: 198.51.100.4\r\nX-Forwarded-For: ::ffff:203.0.113.9\r\n'), 403);
+  t.equal(await proxied.status('X-Forwarded-For: 192.0.2.1\r\n'), 403, 'not allowed');
+  await eventually(() => proxied.log().includes('"reason":"forbidden","decidedBy":"ip-rules"'), 'the log says why');
+});
