@@ -5,6 +5,7 @@ export const builtins: Builtins = new Map<string, Builtin>([
   ['access-log', () => import('./access-log.ts')],
   ['api-key', () => import('./api-key.ts')],
   ['authorization', () => import('./authorization.ts')],
+  ['basic-auth', () => import('./basic-auth.ts')],
   ['body-limit', () => import('./body-limit.ts')],
   ['circuit-breaker', () => import('./circuit-breaker.ts')],
   ['fault', () => import('./fault.ts')],
