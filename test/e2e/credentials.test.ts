@@ -1,5 +1,5 @@
 // Plugins that ask who somebody is, at real sockets: however a client writes it, the service hears only what was proven.
-import { createHash } from 'node:crypto';
+import { createHash, scryptSync } from 'node:crypto';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -27,7 +27,12 @@ async function edge(t: Test, plugins: readonly unknown[], gateway: object = {}) 
   });
   const log = join(t.testdir(), 'access.log');
   const accessLog = {
-    'access-log': { destination: log, query: 'full', headers: ['x-api-key', 'x-api-client', 'cookie'], redact: [] },
+    'access-log': {
+      destination: log,
+      query: 'full',
+      headers: ['x-api-key', 'x-api-client', 'authorization', 'cookie'],
+      redact: [],
+    },
   };
   const { port } = await run(t, edgeTo([upstream], { gateway: { plugins: [accessLog, ...plugins], ...gateway } }));
   const ask = (headers = '', path = '/') =>
@@ -119,45 +124,99 @@ t.test('the label is a claim for authorization', async (t) => {
   t.equal(await status('stranger'), 401);
 });
 
-t.test(
-  'an edit of a file of keys is in force without a restart; a mistake in it leaves the list as it was',
-  async (t) => {
-    const { port: upstream } = await httpUpstream(t, (_req, res) => void res.end('served'));
-    const port = await freePort();
-    const dir = t.testdir({ 'keys.txt': `mobile ${sha256('one')}\n` });
-    const list = join(dir, 'keys.txt');
-    const running = await RunningProcess.start(t, join(dir, 'selvedge.json'), {
-      version: 1,
-      admin: false,
-      telemetry: { accessLog: false },
-      gateways: {
-        edge: {
-          listeners: [{ name: 'http', host: '127.0.0.1', port }],
-          plugins: [{ 'api-key': { keys: [`\${file:keys.txt}`] } }],
-        },
-      },
-      services: { app: { endpoints: [`127.0.0.1:${upstream}`] } },
-      routes: [{ name: 'all', to: 'app' }],
-    });
-    const status = async (key: string) =>
-      statusOf(await exchange(t, port, `GET / HTTP/1.1\r\nHost: a\r\nX-Api-Key: ${key}\r\nConnection: close\r\n\r\n`));
-    const statuses = async () => [await status('one'), await status('two')];
-    t.strictSame(await statuses(), [200, 401]);
-    await running.after('config in force', () =>
-      writeFileSync(list, `mobile ${sha256('one')}\nsecond ${sha256('two')}\n`),
-    );
-    t.strictSame(await statuses(), [200, 200]);
-    await running.after('config in force', () => writeFileSync(list, `second ${sha256('two')}\n`));
-    t.strictSame(await statuses(), [401, 200]);
-    await running.after('config rejected: the one in force stays', () => writeFileSync(list, 'mobile one\n'));
-    t.strictSame(await statuses(), [401, 200]);
-    await running.after('config rejected: the one in force stays', () => rmSync(list));
-    t.strictSame(await statuses(), [401, 200]);
-    await running.after('config in force', () => writeFileSync(list, `mobile ${sha256('one')}\n`));
-    t.strictSame(await statuses(), [200, 401]);
-    t.notMatch(JSON.stringify(running.lines), 'mobile one', 'what may be a key is not logged');
-  },
-);
+/** A gateway as a process of its own, whose plugin reads `list.txt`; `status` asks it with one header line. */
+async function gatewayWith(t: Test, list: string, plugin: object) {
+  const { port: upstream } = await httpUpstream(t, (_req, res) => void res.end('served'));
+  const port = await freePort();
+  const dir = t.testdir({ 'list.txt': list });
+  const file = join(dir, 'list.txt');
+  const running = await RunningProcess.start(t, join(dir, 'selvedge.json'), {
+    version: 1,
+    admin: false,
+    telemetry: { accessLog: false },
+    gateways: { edge: { listeners: [{ name: 'http', host: '127.0.0.1', port }], plugins: [plugin] } },
+    services: { app: { endpoints: [`127.0.0.1:${upstream}`] } },
+    routes: [{ name: 'all', to: 'app' }],
+  });
+  const status = async (line: string) =>
+    statusOf(await exchange(t, port, `GET / HTTP/1.1\r\nHost: a\r\n${line}\r\nConnection: close\r\n\r\n`));
+  return {
+    running,
+    status,
+    taken: (text: string) => running.after('config in force', () => writeFileSync(file, text)),
+    refused: (act: () => void) => running.after('config rejected: the one in force stays', act),
+    file,
+  };
+}
+
+t.test('an edit of a file of keys is in force without a restart; with a mistake in it the list stays', async (t) => {
+  const plugin = { 'api-key': { keys: [`\${file:list.txt}`] } };
+  const { running, status, taken, refused, file } = await gatewayWith(t, `mobile ${sha256('one')}\n`, plugin);
+  const statuses = async () => [await status('X-Api-Key: one'), await status('X-Api-Key: two')];
+  t.strictSame(await statuses(), [200, 401]);
+  await taken(`mobile ${sha256('one')}\nsecond ${sha256('two')}\n`);
+  t.strictSame(await statuses(), [200, 200]);
+  await taken(`second ${sha256('two')}\n`);
+  t.strictSame(await statuses(), [401, 200]);
+  await refused(() => writeFileSync(file, 'mobile one\n'));
+  t.strictSame(await statuses(), [401, 200]);
+  await refused(() => rmSync(file));
+  t.strictSame(await statuses(), [401, 200]);
+  await taken(`mobile ${sha256('one')}\n`);
+  t.strictSame(await statuses(), [200, 401]);
+  t.notMatch(JSON.stringify(running.lines), 'mobile one', 'what may be a key is not logged');
+});
+
+const hashOf = (password: string) => {
+  const base64 = (bytes: Buffer) => bytes.toString('base64').replace(/=+$/, '');
+  const salt = Buffer.from('sixteen bytes ok');
+  return `$scrypt$ln=14,r=8,p=1$${base64(salt)}$${base64(scryptSync(password, salt, 32, { N: 2 ** 14, r: 8, p: 1 }))}`;
+};
+const basic = (pair: string) => `Authorization: Basic ${Buffer.from(pair).toString('base64')}`;
+
+t.test('who is taken out of a file of users is out at once, however lately the password was right', async (t) => {
+  const plugin = { 'basic-auth': { users: [`\${file:list.txt}`] } };
+  const [alice, bob] = ['alice', 'bob'].map((name) => `${name}:${hashOf(`of ${name}`)}\n`);
+  const { running, status, taken, refused, file } = await gatewayWith(t, `${alice}${bob}`, plugin);
+  const statuses = async () => [await status(basic('alice:of alice')), await status(basic('bob:of bob'))];
+  t.strictSame(await statuses(), [200, 200]);
+  t.strictSame(await statuses(), [200, 200], 'remembered');
+  await taken(bob);
+  t.strictSame(await statuses(), [401, 200]);
+  await refused(() => writeFileSync(file, `${bob}alice:of alice\n`));
+  t.strictSame(await statuses(), [401, 200]);
+  await taken(`${alice}bob:${hashOf('another')}\n`);
+  t.strictSame(await statuses(), [200, 401]);
+  t.notMatch(JSON.stringify(running.lines), 'of alice', 'what may be a password is not logged');
+});
+
+t.test('a password is neither sent on nor logged, and no client is somebody else by it', async (t) => {
+  const users = [`alice:${hashOf('of alice')}`, `bob:${hashOf('of bob')}`];
+  const { seen, ask, status, log } = await edge(t, [{ 'basic-auth': { users, identityHeader: 'x-api-client' } }]);
+  const [alice, bob] = [basic('alice:of alice'), basic('bob:of bob')];
+  for (const forged of ['', 'X-Api-Client: bob\r\n', 'X_API_CLIENT: bob\r\nx-api_client: bob\r\n']) {
+    t.equal(await status(`${forged}${alice}\r\n${forged}`), 200);
+    t.strictSame(received(seen[seen.length - 1], 'x-api-client'), ['alice'], JSON.stringify(forged));
+    t.strictSame(received(seen[seen.length - 1], 'authorization'), []);
+  }
+  for (const lines of [
+    '',
+    `${alice}\r\n${bob}\r\n`,
+    `${alice}\r\n${alice}\r\n`,
+    `Authorization: Bearer x\r\n${alice}\r\n`,
+    `${alice}, ${bob.slice('Authorization: '.length)}\r\n`,
+    `${alice}\r\nConnection: authorization\r\n`,
+    `Proxy-${alice}\r\n`,
+    `${basic('alice:of bob')}\r\n`,
+    `${basic(`alice:${'x'.repeat(5_000)}`)}\r\n`,
+  ])
+    t.equal(await status(lines), 401, JSON.stringify(lines.slice(0, 60)));
+  t.match(await ask(), /\r\nwww-authenticate: Basic realm="Restricted", charset="UTF-8"\r\n/i);
+  t.equal(seen.length, 3);
+  await eventually(() => log().split('\n').length === 14, 'thirteen lines are written');
+  t.notMatch(log(), alice.slice(-12));
+  t.match(log(), '"headers":{"x-api-client":"alice"}');
+});
 
 const rules = { 'ip-rules': { allow: ['127.0.0.1', '198.51.100.0/24'], deny: ['203.0.113.0/24'] } };
 
