@@ -38,15 +38,22 @@ const MAX_WAITING = 64;
 
 /** One for the process: what it bounds is the work of all chains. */
 export class PasswordVerifier {
+  readonly #concurrent: number;
+  readonly #maxWaiting: number;
   #running = 0;
   readonly #waiting: (() => void)[] = [];
 
+  constructor(concurrent = CONCURRENT, maxWaiting = MAX_WAITING) {
+    this.#concurrent = concurrent;
+    this.#maxWaiting = maxWaiting;
+  }
+
   /** Rejects with SLV_VERIFICATION_LIMIT when too many wait already. */
   async verify(password: Buffer, { cost, salt, hash }: PasswordHash): Promise<boolean> {
-    if (this.#running < CONCURRENT) this.#running++;
-    else if (this.#waiting.length < MAX_WAITING) await new Promise<void>((go) => this.#waiting.push(go));
+    if (this.#running < this.#concurrent) this.#running++;
+    else if (this.#waiting.length < this.#maxWaiting) await new Promise<void>((go) => this.#waiting.push(go));
     else
-      throw new SelvedgeError('SLV_VERIFICATION_LIMIT', `${MAX_WAITING} passwords wait to be verified`, {
+      throw new SelvedgeError('SLV_VERIFICATION_LIMIT', `${this.#maxWaiting} passwords wait to be verified`, {
         retryAfter: 1,
       });
     try {

@@ -1,6 +1,8 @@
 // Plugins that ask who somebody is, at real sockets: however a client writes it, the service hears only what was proven.
 import { createHash, scryptSync } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { edgeTo, run } from './support/gateway.ts';
@@ -216,6 +218,40 @@ t.test('a password is neither sent on nor logged, and no client is somebody else
   await eventually(() => log().split('\n').length === 14, 'thirteen lines are written');
   t.notMatch(log(), alice.slice(-12));
   t.match(log(), '"headers":{"x-api-client":"alice"}');
+});
+
+t.test('a body that comes while its password is hashed arrives whole; who leaves meanwhile does no harm', async (t) => {
+  const bodies: number[] = [];
+  const { port: upstream } = await httpUpstream(t, (req, res) => {
+    let bytes = 0;
+    req.on('data', (chunk: Buffer) => {
+      bytes += chunk.length;
+    });
+    req.on('end', () => {
+      bodies.push(bytes);
+      res.end('served');
+    });
+  });
+  const plugin = { 'basic-auth': { users: [`alice:${hashOf('of alice')}`], rememberFor: '0s' } };
+  const { port } = await run(t, edgeTo([upstream], { gateway: { plugins: [plugin] } }));
+  const post = (line: string, body: string) =>
+    `POST / HTTP/1.1\r\nHost: a\r\n${line}\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`;
+  const body = 'x'.repeat(300_000);
+  const answers = await Promise.all(
+    Array.from({ length: 4 }, () => exchange(t, port, post(basic('alice:of alice'), body))),
+  );
+  t.strictSame(answers.map(statusOf), [200, 200, 200, 200]);
+  t.equal(statusOf(await exchange(t, port, post(basic('alice:wrong'), body))), 401);
+  for (let i = 0; i < 10; i++) {
+    const socket = connect(port, '127.0.0.1');
+    await once(socket, 'connect');
+    socket.write(post(basic('alice:of alice'), 'left'));
+    await new Promise((resolve) => setTimeout(resolve, 2));
+    socket.destroy();
+  }
+  t.equal(statusOf(await exchange(t, port, post(basic('alice:of alice'), 'last'))), 200);
+  t.strictSame(bodies.slice(0, 4), [300_000, 300_000, 300_000, 300_000]);
+  t.equal(bodies.at(-1), 4);
 });
 
 const rules = { 'ip-rules': { allow: ['127.0.0.1', '198.51.100.0/24'], deny: ['203.0.113.0/24'] } };
