@@ -114,6 +114,8 @@ export interface Exchange {
   policies: Policies | null;
   /** Lowers the largest request body that is let through; a larger one is answered 413. */
   limitBody(bytes: number): void;
+  /** Takes every parameter of this name out of the query: it is neither sent on nor logged. Names are compared decoded. */
+  dropQuery(name: string): void;
   /**
    * Sends the request to another service (or subset) than the route says. An unknown name is answered 500.
    * `service` null: the service that the route chooses, narrowed to `subset`.

@@ -16,8 +16,9 @@ export const REDACTED = '[redacted]';
 
 /** Keys of plugin options whose values are secret wherever they were written. */
 const SECRET_OPTION = /(?:secret|password|passphrase|credentials?|privatekey|api-?key|token|authorization)$/i;
-/** Keys of the config itself whose values are secret, as paths. */
-const SECRET_KEY = /^(?:routes\[\d+\]\.session\.secret$|mesh\.identity\.ca\.token$|telemetry\.tracing\.headers\.)/;
+/** Keys of the config itself, and options that hold hashes of secrets, whose values are secret, as paths. */
+const SECRET_KEY =
+  /^(?:routes\[\d+\]\.session\.secret$|mesh\.identity\.ca\.token$|telemetry\.tracing\.headers\.|.*\bplugins\[\d+\]\.(?:api-key\.keys|basic-auth\.users)\b)/;
 /** `redis://user:password@host`. */
 const URL_PASSWORD = /^([a-z][a-z0-9+.-]*:\/\/[^/@:\s]*):[^/@\s]*@/i;
 
@@ -84,7 +85,8 @@ function describe(origin: Origin | undefined, key: string, value: unknown, inOpt
 }
 
 function redaction(value: unknown, hidden: boolean): string | null {
-  if (typeof value === 'object' && value !== null) return null;
+  // `api-key: false` switches a plugin off.
+  if (typeof value === 'boolean' || (typeof value === 'object' && value !== null)) return null;
   if (hidden) return REDACTED;
   return typeof value === 'string' && URL_PASSWORD.test(value) ? value.replace(URL_PASSWORD, `$1:${REDACTED}@`) : null;
 }

@@ -1,4 +1,4 @@
-// One cookie out of a request's Cookie header: read by matches and plugins, never decoded, so that what is compared is what was sent.
+// One cookie out of a request's Cookie header: read and taken out by matches and plugins, never decoded, so that what is compared is what was sent.
 
 /** The first value of that name (RFC 6265 section 5.4 sends the most specific one first), without surrounding quotes; null when there is none. */
 export function cookieValue(header: string | undefined, name: string): string | null {
@@ -15,4 +15,13 @@ export function cookieValue(header: string | undefined, name: string): string | 
     start = end + 1;
   }
   return null;
+}
+
+/** The header without any cookie of that name; undefined when nothing is left of it. */
+export function withoutCookie(header: string | undefined, name: string): string | undefined {
+  const left = header?.split(';').filter((pair) => {
+    const equals = pair.indexOf('=');
+    return equals < 0 || pair.slice(0, equals).trim() !== name;
+  });
+  return left === undefined || left.every((pair) => pair.trim() === '') ? undefined : left.join(';').trim();
 }

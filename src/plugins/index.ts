@@ -3,12 +3,15 @@ import type { Builtin, Builtins } from '../plugin.ts';
 
 export const builtins: Builtins = new Map<string, Builtin>([
   ['access-log', () => import('./access-log.ts')],
+  ['api-key', () => import('./api-key.ts')],
   ['authorization', () => import('./authorization.ts')],
+  ['basic-auth', () => import('./basic-auth.ts')],
   ['body-limit', () => import('./body-limit.ts')],
   ['circuit-breaker', () => import('./circuit-breaker.ts')],
   ['cors', () => import('./cors.ts')],
   ['fault', () => import('./fault.ts')],
   ['header-routing', () => import('./header-routing.ts')],
+  ['ip-rules', () => import('./ip-rules.ts')],
   ['load-shedding', () => import('./load-shedding.ts')],
   ['metrics', () => import('./metrics.ts')],
   ['mtls', () => import('./mtls.ts')],

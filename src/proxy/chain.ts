@@ -174,12 +174,19 @@ const NEVER_USED = {
 
 /** First hook of every chain: plugins see the normalised URL, the process log, and no identity that the client made up. */
 function arrive(logger: Logger, identityHeaders: readonly string[]) {
+  // CGI and WSGI make one variable of `x-user` and `x_user`.
+  const forms = [...new Set(identityHeaders.flatMap((name) => [name, name.replaceAll('_', '-')]))];
   return function arriveHook(request: FastifyRequest, reply: FastifyReply, done: () => void): void {
     const exchange = exchangeOf(request);
     request.raw.url = exchange.url;
     request.log = logger;
     reply.log = logger;
-    for (const name of identityHeaders) delete request.raw.headers[name];
+    if (forms.length > 0) {
+      const { headers } = request.raw;
+      for (const name of forms) delete headers[name];
+      for (const name in headers)
+        if (name.includes('_') && forms.includes(name.replaceAll('_', '-'))) delete headers[name];
+    }
     done();
   };
 }

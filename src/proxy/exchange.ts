@@ -4,6 +4,7 @@ import type { Duplex, Readable } from 'node:stream';
 import type { FastifyReply } from 'fastify';
 import type { DispatchController } from '../dispatch.ts';
 import type { SelvedgeError } from '../errors.ts';
+import { withoutQuery } from '../http/query.ts';
 import type { LinkedList, Member } from '../linked-list.ts';
 import type { Attempt, Exchange, Peer, Policies, Role, RouteInfo, Verdict } from '../plugin.ts';
 import type { Connection } from '../runtime/listener-spec.ts';
@@ -143,6 +144,15 @@ export class RequestExchange implements Exchange, Member<RequestExchange> {
 
   limitBody(bytes: number): void {
     if (bytes < this.bodyLimit) this.bodyLimit = bytes;
+  }
+
+  dropQuery(name: string): void {
+    const query = withoutQuery(this.query, name);
+    if (query.length === this.query.length) return;
+    const bare = this.url.slice(0, this.url.length - this.query.length - 1);
+    this.query = query;
+    this.url = query === '' ? bare : `${bare}?${query}`;
+    this.req.url = this.url;
   }
 
   sendTo(service: string | null, subset: string | null = null): void {

@@ -674,3 +674,19 @@ t.test('false turns off what is there without being asked for', async (t) => {
   t.match(silent?.services[0], { outlierDetection: { consecutive5xx: 5 }, healthCheck: null });
   t.match(silent?.routes[0], { retry: null, hedge: null }, 'not given is not the same as none');
 });
+
+t.test('hashes of credentials are never shown; a plugin that is switched off is', async (t) => {
+  const plugins =
+    '[{ api-key: { keys: ["mobile kept1"], header: x-key } }, { basic-auth: { users: ["alice:kept2"] } }]';
+  const text = GOOD.replace('port: 8080 }]', `port: 8080 }], plugins: ${plugins}`).replace(
+    'to: orders',
+    'to: orders, plugins: [{ api-key: false }]',
+  );
+  const { provenance, lines } = await load(t, { 'c.yaml': text }, 'c.yaml');
+  t.strictSame(lines, []);
+  const shown = JSON.stringify(provenance?.effective());
+  t.notMatch(shown, /kept/);
+  t.match(shown, '{"api-key":{"keys":["[redacted]"],"header":"x-key"}}');
+  t.match(shown, '{"basic-auth":{"users":["[redacted]"]}}');
+  t.match(shown, '{"api-key":false}');
+});

@@ -10,6 +10,7 @@ import { Registry } from 'prom-client';
 import { formatProblem } from '../../src/config/problem.ts';
 import type { Dispatch, DispatchHandler, DispatchOptions, Interceptor } from '../../src/dispatch.ts';
 import { SelvedgeError } from '../../src/errors.ts';
+import { withoutQuery } from '../../src/http/query.ts';
 import type {
   Attempt,
   AttemptObserver,
@@ -84,6 +85,10 @@ export class TestExchange implements Exchange {
 
   limitBody(bytes: number): void {
     this.bodyLimit = Math.min(this.bodyLimit, bytes);
+  }
+
+  dropQuery(name: string): void {
+    this.query = withoutQuery(this.query, name);
   }
 
   sendTo(service: string | null, subset: string | null = null): void {
@@ -169,6 +174,7 @@ export async function testChain(
   app.setErrorHandler((error, request, reply) => {
     const known = error instanceof SelvedgeError ? error : new SelvedgeError('SLV_PLUGIN_FAILED', String(error));
     (request.selvedge as TestExchange).reason = known.reason;
+    if (known.facts.headers !== undefined) reply.headers(known.facts.headers);
     if (known.facts.retryAfter !== undefined) reply.header('retry-after', String(known.facts.retryAfter));
     reply.code(known.statusCode).send({ code: known.code });
   });
