@@ -8,6 +8,7 @@ export const builtins: Builtins = new Map<string, Builtin>([
   ['circuit-breaker', () => import('./circuit-breaker.ts')],
   ['fault', () => import('./fault.ts')],
   ['header-routing', () => import('./header-routing.ts')],
+  ['jwt', () => import('./jwt.ts')],
   ['metrics', () => import('./metrics.ts')],
   ['mtls', () => import('./mtls.ts')],
   ['mirror', () => import('./mirror.ts')],
