@@ -22,7 +22,7 @@ export interface Issuer extends IssuerSettings {
   readonly decode: (token: string) => { readonly header: Claims; readonly payload: Claims };
 }
 
-/** What is verified at the moment, for the callbacks of @fastify/jwt; they run before `jwtVerify` returns. */
+/** What of a request is verified at the moment, for the callbacks of @fastify/jwt: one token with one key at a time. */
 const CHOSEN = Symbol('jwt chosen');
 type Choosing = FastifyRequest & { [CHOSEN]: { readonly token: string; readonly key: Key } };
 type Verifying = Record<string, (options: undefined, done: (error: Error | null, claims: Claims) => void) => void>;
