@@ -122,6 +122,19 @@ t.test(
   },
 );
 
+t.test('keys that change are followed by tokens that name none, too', async (t) => {
+  const server = await jwksServer(t, jwkSet(FIRST));
+  const { ask } = await gateway(t, of(server));
+  const iss = server.origin;
+  const other = signer('ES256');
+  const nameless = (by: typeof other) => token(by, { iss }, { kid: undefined });
+  t.equal(await ask(nameless(FIRST)), 200);
+  t.equal(await ask(nameless(other)), 401);
+  server.answer = (_req, res) => void res.end(jwkSet(other));
+  await eventuallyIs(() => ask(nameless(other)), 200);
+  t.equal(await ask(nameless(FIRST)), 401);
+});
+
 t.test('an issuer that fails takes no known key away, and says nothing against tokens of unknown ones', async (t) => {
   const server = await jwksServer(t, jwkSet(FIRST));
   const { ask, raw } = await gateway(t, of(server));

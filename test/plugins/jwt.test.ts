@@ -355,3 +355,22 @@ t.test('what became of tokens is counted, by reasons of ours alone', async (t) =
   await close();
   t.equal(registry.getSingleMetric('selvedge_jwt_total'), undefined);
 });
+
+t.test(
+  'claims that another plugin verified before stay where there is no token, and give way where there is one',
+  async (t) => {
+    const users: unknown[] = [];
+    const verifier = new URL('./support/verifier.ts', import.meta.url).pathname;
+    const chain = await testChain([[verifier], ['jwt', { ...BASE, optional: true, token: { header: 'x-token' } }]], {
+      dispatch: (request) => {
+        users.push((request as { user?: unknown }).user);
+        return {};
+      },
+    });
+    t.teardown(() => chain.close());
+    await chain.inject({ url: '/', headers: { authorization: 'admin' } });
+    await chain.inject({ url: '/', headers: { authorization: 'admin', 'x-token': token(RSA) } });
+    t.match(users, [{ role: 'admin' }, { sub: 'ada' }]);
+    t.equal((users[1] as { role?: string }).role, undefined);
+  },
+);

@@ -31,6 +31,16 @@ export class Verifier {
   async #verifyNew(request: FastifyRequest, token: string): Promise<Claims | Refusal> {
     const told = this.#read(token);
     if (told instanceof Refusal) return told;
+    const { source } = told.issuer;
+    const tried = source.keys;
+    const result = await this.#tryKeys(request, token, told);
+    // By name it would have been seen that the issuer has other keys by now.
+    if (!(result instanceof Refusal) || result.reason !== 'signature' || told.kid !== null) return result;
+    await source.refetch?.();
+    return source.keys === tried ? result : this.#tryKeys(request, token, told);
+  }
+
+  async #tryKeys(request: FastifyRequest, token: string, told: Told): Promise<Claims | Refusal> {
     const { issuer } = told;
     const keys = await this.#keysFor(told);
     if (keys instanceof Refusal) return keys;
