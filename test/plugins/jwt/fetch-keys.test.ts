@@ -16,12 +16,16 @@ t.test('the keys of a set', async (t) => {
 
 t.test('answers that are no keys', async (t) => {
   const server = await jwksServer(t, SET);
-  const fails = async (answer: typeof server.answer, message: RegExp, name: string) => {
+  const fails = async (answer: typeof server.answer, message: RegExp, name: string, timeoutMs = 30_000) => {
     server.answer = answer;
-    await t.rejects(fetchKeys({ issuer: ISSUER, jwks: server.url, allowHttp: false }, open, 300), message, name);
+    await t.rejects(fetchKeys({ issuer: ISSUER, jwks: server.url, allowHttp: false }, open, timeoutMs), message, name);
   };
   await fails((_req, res) => void res.writeHead(500).end(SET), /answered 500/, 'an error');
-  await fails((_req, res) => void res.writeHead(302, { location: server.url }).end(), /./, 'a redirect');
+  await fails(
+    (req, res) => void (req.url === '/other' ? res.end(SET) : res.writeHead(302, { location: '/other' }).end()),
+    /./,
+    'a redirect',
+  );
   await fails((_req, res) => void res.end('<html>'), /not JSON/, 'garbage');
   await fails((_req, res) => void res.end('[]'), /no JSON object/, 'a list');
   await fails((_req, res) => void res.end('{"keys":{}}'), /no list/, 'no list');
@@ -34,8 +38,8 @@ t.test('answers that are no keys', async (t) => {
     'a bomb',
   );
   await fails((req) => void req.socket.destroy(), /./, 'a connection that breaks');
-  await fails(() => {}, /no answer within 300 ms/, 'silence');
-  await fails((_req, res) => void res.write('{"keys":['), /no answer within 300 ms/, 'silence after a beginning');
+  await fails(() => {}, /no answer within 300 ms/, 'silence', 300);
+  await fails((_req, res) => void res.write('{"keys":['), /no answer within 300 ms/, 'silence after a beginning', 300);
   await fails(
     (_req, res) => void res.end(JSON.stringify({ keys: Array.from({ length: 101 }, () => ({})) })),
     /more than 100 keys/,
