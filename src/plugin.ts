@@ -102,6 +102,8 @@ export interface Exchange {
   readonly startedAt: number;
   /** Why Selvedge itself answered or broke off: `route_not_found`, `upstream_reset` … null: the service's own answer went through. */
   reason: string | null;
+  /** What exactly a plugin had against the request, for the log: `jwt_expired`. */
+  because: string | null;
   /** Name of the policy that decided whether the request may go where it wants to; null: none was asked. */
   decidedBy: string | null;
   /** What it decided: `allowed`, `denied`, or `audit_denied` where it is on trial. */

@@ -12,6 +12,7 @@ export const builtins: Builtins = new Map<string, Builtin>([
   ['fault', () => import('./fault.ts')],
   ['header-routing', () => import('./header-routing.ts')],
   ['ip-rules', () => import('./ip-rules.ts')],
+  ['jwt', () => import('./jwt.ts')],
   ['load-shedding', () => import('./load-shedding.ts')],
   ['metrics', () => import('./metrics.ts')],
   ['mtls', () => import('./mtls.ts')],

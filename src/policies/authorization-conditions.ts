@@ -20,7 +20,10 @@ export function compileConditions(written: AuthorizationConditions): readonly Co
     ...(paths === null ? [] : [pathCondition(paths)]),
     ...headers.map((pattern) => valueCondition('header', pattern, ({ headers }) => headerValue(headers[pattern.name]))),
     ...(clientAddress === null ? [] : [addressCondition(clientAddress)]),
-    ...claims.map((pattern) => valueCondition('claim', pattern, claimReader(pattern.name))),
+    ...claims.map((pattern) => {
+      const read = claimReader(pattern.name);
+      return valueCondition('claim', pattern, ({ claims }) => read(claims));
+    }),
   ];
 }
 
@@ -126,9 +129,9 @@ function headerValue(value: unknown): string | undefined {
 }
 
 /** A claim of exactly that name comes first: names may hold dots (`https://example.com/group`). Null and empty lists are no claim. */
-function claimReader(name: string): Read {
+export function claimReader(name: string): (claims: unknown) => ReturnType<Read> {
   const path = name.split('.');
-  return ({ claims }) => {
+  return (claims) => {
     const whole = own(claims, name);
     return texts(whole === undefined ? path.reduce(own, claims) : whole);
   };

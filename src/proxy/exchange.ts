@@ -70,6 +70,7 @@ export class RequestExchange implements Exchange, Member<RequestExchange> {
   endpoint: string | null = null;
   readonly attempts: Attempt[] = [];
   reason: string | null = null;
+  because: string | null = null;
   decidedBy: string | null = null;
   verdict: string | null = null;
   /** Set where it leaves the mesh. */

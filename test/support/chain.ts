@@ -72,6 +72,7 @@ export class TestExchange implements Exchange {
   attempts: Attempt[] = [];
   startedAt = performance.now();
   reason: string | null = null;
+  because: string | null = null;
   decidedBy: string | null = null;
   verdict: string | null = null;
   authorization: Verdict | null = null;
@@ -162,7 +163,7 @@ export async function testChain(
   app.decorate('metrics', registry);
   app.decorate('logger', (options.logger ?? pino({ level: 'silent' })) as never);
   app.decorateRequest('selvedge', null as never);
-  app.decorateRequest('user', null);
+  app.decorateRequest('user', null as never);
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
   app.addHook('onRequest', async (request) => {
@@ -176,6 +177,7 @@ export async function testChain(
     (request.selvedge as TestExchange).reason = known.reason;
     if (known.facts.headers !== undefined) reply.headers(known.facts.headers);
     if (known.facts.retryAfter !== undefined) reply.header('retry-after', String(known.facts.retryAfter));
+    if (known.facts.headers !== undefined) reply.headers(known.facts.headers);
     reply.code(known.statusCode).send({ code: known.code });
   });
   for (const use of uses) {

@@ -1,0 +1,66 @@
+// What all chains with this plugin hold together, across reloads: counters, and the keys of issuers.
+import { createHash } from 'node:crypto';
+import type { FastifyInstance } from 'fastify';
+import { Counter } from '../../plugin.ts';
+import { fetchKeys } from './fetch-keys.ts';
+import type { WrittenIssuer } from './options.ts';
+import { type KeySource, REAL_CLOCK, RemoteKeys } from './remote-keys.ts';
+
+const TOTAL = 'selvedge_jwt_total';
+const FETCHES = 'selvedge_jwks_fetches_total';
+
+/** The keys of an issuer, the same for all chains and reloads that have them from the same place. */
+export function remoteKeys(
+  app: FastifyInstance,
+  { issuer, jwks, allowHttp }: WrittenIssuer,
+  refreshMs: number,
+): KeySource {
+  const { metrics, logger } = app;
+  const fetches = app.shared(
+    'jwt fetches',
+    () =>
+      new Counter({
+        name: FETCHES,
+        help: 'Fetches of the keys of issuers, by how they ended',
+        labelNames: ['issuer', 'result'],
+        registers: [metrics],
+      }),
+    () => metrics.removeSingleMetric(FETCHES),
+  );
+  const location = { issuer, jwks, allowHttp };
+  return app.shared(
+    `jwt keys ${digestOf([location, refreshMs])}`,
+    () =>
+      new RemoteKeys({
+        fetch: (closed) => fetchKeys(location, closed),
+        refreshMs,
+        clock: REAL_CLOCK,
+        onFetched: (err, changed) => {
+          fetches.inc({ issuer, result: err === null ? 'ok' : 'failed' });
+          if (err !== null && changed)
+            logger.warn({ err, issuer }, 'keys of the issuer cannot be fetched; those that are known go on being used');
+          else if (changed) logger.info({ issuer }, 'keys of the issuer can be fetched again');
+        },
+      }),
+    (keys) => keys.close(),
+  );
+}
+
+export function requestCounter({ shared, metrics }: FastifyInstance): Counter {
+  return shared(
+    'jwt counters',
+    () =>
+      new Counter({
+        name: TOTAL,
+        help: 'Requests whose tokens were looked at, by what came of it',
+        labelNames: ['result', 'reason'],
+        registers: [metrics],
+      }),
+    () => metrics.removeSingleMetric(TOTAL),
+  );
+}
+
+/** Keys of shared state may show up in a log, and a secret must not. */
+export function digestOf(value: unknown): string {
+  return createHash('sha256').update(JSON.stringify(value)).digest('base64url');
+}

@@ -1,0 +1,82 @@
+// Tokens whose signature and claims were found good, so that the next request with the same one costs a hash.
+import { hash } from 'node:crypto';
+import type { Key } from './keys.ts';
+import type { KeySource } from './remote-keys.ts';
+
+const MAX_TOKENS = 5_000;
+/** Characters of the tokens whose claims are held. */
+const MAX_CHARACTERS = 8 * 1_024 * 1_024;
+
+export type Claims = Readonly<Record<string, unknown>>;
+
+interface Entry {
+  readonly claims: Claims;
+  /** Milliseconds since the epoch, clock skew included: the last moment at which it is good. */
+  readonly goodUntil: number;
+  readonly key: Key;
+  readonly source: KeySource;
+  readonly characters: number;
+}
+
+/** Bounded by number and size, least recently used first out. Only what was verified comes in, so that garbage evicts nobody. */
+export class VerifiedTokens {
+  readonly #entries = new Map<string, Entry>();
+  readonly #now: () => number;
+  #characters = 0;
+
+  constructor(now: () => number = Date.now) {
+    this.#now = now;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** Undefined also where the token expired, or the issuer has taken back the key that it was verified with. */
+  get(token: string): Claims | undefined {
+    const id = idOf(token);
+    const entry = this.#entries.get(id);
+    if (entry === undefined) return undefined;
+    this.#delete(id, entry);
+    if (this.#now() > entry.goodUntil || !entry.source.keys.has(entry.key)) return undefined;
+    this.#set(id, entry);
+    return entry.claims;
+  }
+
+  /** The claims are shared by all requests with this token, and frozen for that. */
+  add(token: string, claims: Claims, goodUntil: number, key: Key, source: KeySource): void {
+    const id = idOf(token);
+    const before = this.#entries.get(id);
+    if (before !== undefined) this.#delete(id, before);
+    freeze(claims);
+    this.#set(id, { claims, goodUntil, key, source, characters: token.length });
+    for (const [oldest, entry] of this.#entries) {
+      if (this.#entries.size <= MAX_TOKENS && this.#characters <= MAX_CHARACTERS) break;
+      this.#delete(oldest, entry);
+    }
+  }
+
+  #set(id: string, entry: Entry): void {
+    this.#entries.set(id, entry);
+    this.#characters += entry.characters;
+  }
+
+  #delete(id: string, entry: Entry): void {
+    this.#entries.delete(id);
+    this.#characters -= entry.characters;
+  }
+}
+
+/** Of the whole token, signature included: what differs in a single bit is another one. */
+function idOf(token: string): string {
+  return hash('sha256', token, 'base64');
+}
+
+/** Without recursion: claims may be nested as deep as a token is long. */
+function freeze(claims: object): void {
+  const waiting: object[] = [claims];
+  for (let value = waiting.pop(); value !== undefined; value = waiting.pop()) {
+    Object.freeze(value);
+    for (const inner of Object.values(value)) if (typeof inner === 'object' && inner !== null) waiting.push(inner);
+  }
+}
