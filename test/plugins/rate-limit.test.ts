@@ -4,7 +4,7 @@ import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import t, { type Test } from 'tap';
 import { SharedStore } from '../../src/runtime/shared.ts';
-import { type ChainOptions, type TestChain, type TestExchange, testChain } from '../support/chain.ts';
+import { type ChainOptions, type TestChain, testChain } from '../support/chain.ts';
 
 type Options = Record<string, unknown>;
 
@@ -299,12 +299,6 @@ t.test('inFlight bounds what is under way by key', async (t) => {
   while (waiting.length < 1) await new Promise((resolve) => setImmediate(resolve));
   waiting[0]();
   t.equal((await again).statusCode, 200, 'what is over makes room');
-});
-
-t.test('a request for no route is charged too', async (t) => {
-  const chain = await chainOf(t, { max: 1, window: '1m' }, { exchange: { route: null } as Partial<TestExchange> });
-  t.strictSame(await statuses(chain, [{}, {}]), [200, 429]);
-  t.match(await chain.registry.metrics(), 'route=""');
 });
 
 t.test('two in one chain both hold, and both are told', async (t) => {
