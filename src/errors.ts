@@ -60,6 +60,7 @@ export const CODES = {
   SLV_CONCURRENCY_LIMIT: define(503, 'The service has no capacity to spare', 'connection_limit_reached', 14),
   SLV_CIRCUIT_OPEN: define(503, 'The service is not available for the moment', 'destination_unavailable', 14),
   SLV_FAULT_INJECTED: define(503, 'The request was failed on purpose', 'proxy_internal_response', 14),
+  SLV_LIMITS_UNKNOWN: define(503, 'The limits of the client cannot be checked', 'proxy_internal_error', 14),
   SLV_DRAINING: define(503, 'The gateway is shutting down', 'proxy_internal_error', 14),
   SLV_CONNECTION_LIMIT: define(503, 'The listener has no connection to spare', 'connection_limit_reached', 14),
   SLV_LOOP_DETECTED: define(508, 'The request goes round in circles', 'proxy_loop_detected', 13),

@@ -990,8 +990,8 @@ export const BAD_INPUTS: readonly BadInput[] = [
   // Not supported
   top(
     'parts of the format that are not there yet',
-    'redis: { url: "redis://x" }\nmesh: { mtls: strict, trustDomain: x }\nworkers: auto',
-    '~:13:1 redis: not supported by this version',
+    'etcd: { url: "http://x" }\nmesh: { mtls: strict, trustDomain: x }\nworkers: auto',
+    '~:13:1 etcd: not supported by this version',
     '~:15:10 workers: "auto" is not supported by this version',
   ),
   service(

@@ -1,10 +1,16 @@
 // One limit of a chain, ready to be asked: counted through @fastify/rate-limit with our accounts as its store, or held while under way.
 import fastifyRateLimit, { type FastifyRateLimitStore, type FastifyRateLimitStoreCtor } from '@fastify/rate-limit';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import type { Counters } from './counters.ts';
 import { keyReader } from './key.ts';
 import type { InFlightSettings, LimitSettings, RateSettings } from './options.ts';
-import type { Grant } from './quota.ts';
+import type { Grant, Quota } from './quota.ts';
+
+/** Where the accounts of a limit are kept: in this process, or where that takes a while. */
+export interface Accounts {
+  readonly quota: Quota;
+  take(key: string, cost: number): Grant | Promise<Grant>;
+  giveBack(key: string, cost: number): void;
+}
 
 export interface Answer extends Grant {
   readonly key: string;
@@ -23,7 +29,7 @@ type CreateOptions = Parameters<FastifyInstance['createRateLimit']>[0];
 
 /** What of the options of a limiter reaches its store. */
 interface StoreOptions {
-  readonly counters: Counters;
+  readonly counters: Accounts;
   readonly cost: number;
 }
 
@@ -35,16 +41,19 @@ class Store implements FastifyRateLimitStore {
     this.#options = options;
   }
 
-  /** In one go, without a turn of the event loop between the question and the answer: what is granted is exact. */
+  /** In memory in one go, without a turn of the event loop between the question and the answer: what is granted is exact. */
   incr(key: string, answer: (error: Error | null, result?: { current: number; ttl: number }) => void): void {
     const { counters, cost } = this.#options;
     if (counters === undefined || cost === undefined) {
       answer(new Error('the limiter has no limit'));
       return;
     }
-    const { granted, remaining, waitMs } = counters.take(key, cost);
     const { capacity } = counters.quota;
-    answer(null, { current: granted ? capacity - remaining : capacity + 1, ttl: waitMs });
+    const tell = ({ granted, remaining, waitMs }: Grant): void =>
+      answer(null, { current: granted ? capacity - remaining : capacity + 1, ttl: waitMs });
+    const grant = counters.take(key, cost);
+    if (grant instanceof Promise) grant.then(tell, answer);
+    else tell(grant);
   }
 
   child(options: unknown): Store {
@@ -65,7 +74,7 @@ export async function useRateLimit(app: FastifyInstance): Promise<void> {
   ours.add(app);
 }
 
-export function rateLimit(app: FastifyInstance, settings: RateSettings, counters: Counters): Limit {
+export function rateLimit(app: FastifyInstance, settings: RateSettings, counters: Accounts): Limit {
   const { cost, key } = settings;
   const { capacity, periodMs } = settings.quota;
   const options: CreateOptions & StoreOptions = {

@@ -9,6 +9,7 @@ const MAX = 1_000_000_000;
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}$/;
 const ALGORITHM = ['fixed-window', 'token-bucket'] as const;
 const MODE = ['enforce', 'shadow'] as const;
+const STORE_FAILURE = ['allow', 'deny'] as const;
 const HEADERS = ['draft', 'classic', 'both', 'none'] as const;
 
 const choice = <const T extends readonly string[]>(values: T, description: string, fallback?: T[number]) =>
@@ -97,17 +98,36 @@ export const RateLimitOptions = Type.Object({
   shared: Type.Boolean({
     default: false,
     description:
-      'Whether all processes count together. Not in this version: each counts for itself, and `true` is refused.',
+      'Whether all processes count together, in the Redis of `redis` at the top of the config. Otherwise each counts for itself.',
   }),
+  onStoreFailure: choice(
+    STORE_FAILURE,
+    'What becomes of a request when Redis does not answer: `allow` lets it through uncounted, `deny` answers 503.',
+    'allow',
+  ),
+  redis: Type.Optional(
+    Type.Object(
+      {
+        url: Type.String({ description: '`redis://` or, with TLS, `rediss://`.' }),
+        timeout: Type.String({
+          pattern: UNIT_PATTERNS.duration,
+          patternErrorMessage: 'must be a duration such as 100ms',
+          default: '100ms',
+          description: 'How long a request waits for it.',
+        }),
+      },
+      { description: 'Another Redis than that of the config, for `shared`.' },
+    ),
+  ),
   maxKeys: Type.Integer({
     minimum: 1_000,
     maximum: 10_000_000,
     default: 50_000,
-    description: 'Keys that each limit remembers; about 200 bytes each.',
+    description: 'Keys that each limit remembers in memory; about 200 bytes each.',
   }),
 });
 
-type Options = Static<typeof RateLimitOptions>;
+export type Options = Static<typeof RateLimitOptions>;
 type WrittenLimit = Static<typeof Limit>;
 
 interface LimitBase {
@@ -153,7 +173,8 @@ function settingsOf(limit: WrittenLimit, options: Options): LimitSettings {
   const max = limit.max as number;
   const windowMs = parseDurationMs(limit.window as string) as number;
   const capacity = algorithm === 'token-bucket' ? (limit.burst ?? max) : max;
-  return { ...base, cost, quota: { algorithm, capacity, periodMs: (windowMs / max) * capacity } };
+  const periodMs = capacity === max ? windowMs : (windowMs / max) * capacity;
+  return { ...base, cost, quota: { algorithm, capacity, periodMs } };
 }
 
 /** Not by its place in the list, so that counts stay where they are when another limit is put before it. */
@@ -163,8 +184,7 @@ function nameOf({ name, max, window, inFlight }: WrittenLimit): string {
 
 export function rateLimitProblems(options: Options): OptionProblem[] {
   const problems: OptionProblem[] = [];
-  if (options.shared)
-    problems.push({ path: 'shared', message: 'is not supported by this version: each process counts for itself' });
+  problems.push(...sharedProblems(options));
   if (options.limits !== undefined) {
     for (const key of ['name', 'max', 'window', 'burst', 'inFlight'] as const)
       if (options[key] !== undefined)
@@ -174,6 +194,33 @@ export function rateLimitProblems(options: Options): OptionProblem[] {
   if (problems.length === 0) problems.push(...togetherProblems(options));
   problems.push(...keyProblems(options.key as WrittenKey, 'key'));
   return problems;
+}
+
+function sharedProblems({ shared, redis, onStoreFailure, ...options }: Options): OptionProblem[] {
+  if (!shared) {
+    const needs = 'has a meaning only together with "shared: true"';
+    return [
+      ...(redis === undefined ? [] : [{ path: 'redis', message: needs }]),
+      ...(onStoreFailure === 'allow' ? [] : [{ path: 'onStoreFailure', message: needs }]),
+    ];
+  }
+  const problems: OptionProblem[] = [];
+  if (redis === undefined)
+    problems.push({
+      path: 'shared',
+      message: 'needs "redis: { url }" at the top of the config, where the counts are kept',
+    });
+  else if (!isRedisUrl(redis.url)) problems.push({ path: 'redis.url', message: 'is no redis:// or rediss:// URL' });
+  const timeoutMs = redis === undefined ? 1 : parseDurationMs(redis.timeout);
+  if (timeoutMs === null || timeoutMs < 1 || timeoutMs > 10_000)
+    problems.push({ path: 'redis.timeout', message: 'must be 1ms to 10s' });
+  if (written({ shared, onStoreFailure, ...options }).some(([{ inFlight }]) => inFlight !== undefined))
+    problems.push({ path: 'shared', message: 'is not for "inFlight", which each process counts for itself' });
+  return problems;
+}
+
+function isRedisUrl(text: string): boolean {
+  return URL.canParse(text) && /^rediss?:$/.test(new URL(text).protocol);
 }
 
 function limitProblems(limit: WrittenLimit, at: string, options: Options): OptionProblem[] {
