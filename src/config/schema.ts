@@ -178,7 +178,7 @@ export const ConfigSchema = Type.Object(
           }),
           timeout: Type.Optional(
             duration('How long a request waits for it; then the limit does as its `onStoreFailure` says.', {
-              default: '100ms',
+              default: '80ms',
               example: '50ms',
             }),
           ),

@@ -987,6 +987,17 @@ export const BAD_INPUTS: readonly BadInput[] = [
     '~:13:15 warning: routes[0].plugins[0]: switches off a plugin that no gateway of this route has',
     '~:13:15 routes[0].plugins[0]: is not for lists of plugins: policies stand under "authorization" at the top or at a service',
   ),
+  top(
+    'a Redis where nothing counts',
+    'redis: { url: "redis://x" }',
+    '~:13:8 warning: redis: nothing counts there: no "rate-limit" says "shared: true"',
+  ),
+  top(
+    'a Redis that is none',
+    'redis: { url: "http://x", timeout: soon }',
+    '~:13:15 redis.url: must be a redis:// or rediss:// URL, not "http://x"',
+    '~:13:36 redis.timeout: must be a duration such as 250ms, 10s or 5m, not "soon"',
+  ),
   // Not supported
   top(
     'parts of the format that are not there yet',

@@ -1,8 +1,10 @@
-// rate-limit over real sockets: exact under concurrency, across connections and reloads, and what is under way ends with its client.
+// rate-limit over real sockets: exact under concurrency, across connections and reloads, and what is under way ends with its client. With Redis, several gateways count as one.
 import { Agent, request } from 'node:http';
 import { connect } from 'node:net';
 import { PassThrough } from 'node:stream';
 import t, { type Test } from 'tap';
+import { createSelvedge } from '../../src/index.ts';
+import { NO_REDIS, RedisServer } from '../support/redis-server.ts';
 import { edgeTo, run } from './support/gateway.ts';
 import { eventually, exchange, httpUpstream, RawClient, statusOf } from './support/sockets.ts';
 
@@ -211,4 +213,43 @@ t.test('what is under way is held until it is over, however it ends', async (t) 
     if (status !== 429) await eventually(() => edge.selvedge.status.inFlight < before, 'the trial is over');
     return status === 429;
   }
+});
+
+t.test('two gateways with one Redis grant exactly what one would', { skip: NO_REDIS }, async (t) => {
+  const [{ port }, redis] = [await ok(t), await RedisServer.start(t)];
+  const options = { redis: { url: redis.url, timeout: '5s' } };
+  const limit = { max: 100, window: '1h', shared: true };
+  const [one, two] = [await run(t, limited(port, limit, options)), await run(t, limited(port, limit, options))];
+  const statuses = (await Promise.all([storm(t, one.port, 32, 8), storm(t, two.port, 32, 8)])).flat();
+  t.equal(statuses.filter((status) => status === 200).length, 100);
+  t.equal(statuses.filter((status) => status === 429).length, 412);
+});
+
+t.test(
+  'a gateway starts without its Redis, lets requests through meanwhile and then counts',
+  { skip: NO_REDIS },
+  async (t) => {
+    const [{ port }, redis] = [await ok(t), await RedisServer.start(t)];
+    await redis.stop();
+    const edge = await run(t, limited(port, { max: 1, window: '1h', shared: true }, { redis: { url: redis.url } }));
+    for (let i = 0; i < 3; i++) t.equal(statusOf(await exchange(t, edge.port, GET)), 200);
+    await redis.start();
+    for (let tries = 0; statusOf(await exchange(t, edge.port, GET)) !== 429; tries++) {
+      if (tries > 200) throw new Error('it never counted');
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  },
+);
+
+t.test('what the config says of Redis is checked', async (t) => {
+  const shared = { max: 1, window: '1h', shared: true };
+  for (const [options, config, message] of [
+    [shared, {}, /shared: needs "redis: \{ url \}" at the top of the config/],
+    [shared, { redis: { url: 'http://127.0.0.1' } }, /redis\.url: must be a redis:\/\/ or rediss:\/\/ URL/],
+    [shared, { redis: { url: 'redis://127.0.0.1', timeout: '1h' } }, /redis\.timeout: must be 1ms to 10s/],
+  ] as const)
+    await t.rejects(
+      createSelvedge({ config: limited(1, options, config as never), logger: false }).then((made) => made.start()),
+      { message },
+    );
 });

@@ -1,5 +1,6 @@
 // The rate-limit plugin in a chain of its own: who is charged, what is refused, and what responses, metrics and logs say of it.
 
+import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import t, { type Test } from 'tap';
@@ -7,6 +8,8 @@ import { SharedStore } from '../../src/runtime/shared.ts';
 import { type ChainOptions, type TestChain, testChain } from '../support/chain.ts';
 
 type Options = Record<string, unknown>;
+
+const WHO = fileURLToPath(new URL('./support/who.ts', import.meta.url));
 
 async function chainOf(t: Test, options: Options, more: ChainOptions = {}): Promise<TestChain> {
   const chain = await testChain([['rate-limit', options]], more);
@@ -21,16 +24,9 @@ async function statuses(chain: TestChain, requests: readonly Record<string, stri
   return codes;
 }
 
-/** A chain whose requests say in `x-from` what their exchange has as client address; `x-user` and `x-peer` likewise. */
-function byHeaders(options: Options): readonly [string, Options][] {
-  return [
-    [`${import.meta.dirname}/support/who.ts`, {}],
-    ['rate-limit', options],
-  ] as const as never;
-}
-
+/** A chain whose requests say in `x-from` what their exchange has as client address; `x-user`, `x-route` and `x-peer` likewise. */
 async function chainByHeaders(t: Test, options: Options, more: ChainOptions = {}): Promise<TestChain> {
-  const chain = await testChain(byHeaders(options), more);
+  const chain = await testChain([[WHO], ['rate-limit', options]], more);
   t.teardown(() => chain.close());
   return chain;
 }
@@ -157,7 +153,7 @@ t.test('charges', async (t) => {
   });
 
   t.test('a claim, once it is verified: the plugin may stand before the one that verifies', async (t) => {
-    const who: [string, Options] = [`${import.meta.dirname}/support/who.ts`, {}];
+    const who: [string, Options] = [WHO, {}];
     const limit: [string, Options] = ['rate-limit', { max: 1, window: '1m', key: { claim: 'realm.sub' } }];
     for (const plugins of [
       [who, limit],

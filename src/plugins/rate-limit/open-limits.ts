@@ -48,7 +48,7 @@ export async function openLimits(app: FastifyInstance, options: Options, reports
         }),
       (opened) => opened.close(),
     );
-    await store.open(timeoutMs);
+    await store.open();
     return (settings: RateSettings): Accounts => new RedisCounters(settings.quota, store, identityOf(settings));
   }
 }

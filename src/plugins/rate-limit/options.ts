@@ -112,7 +112,7 @@ export const RateLimitOptions = Type.Object({
         timeout: Type.String({
           pattern: UNIT_PATTERNS.duration,
           patternErrorMessage: 'must be a duration such as 100ms',
-          default: '100ms',
+          default: '80ms',
           description: 'How long a request waits for it.',
         }),
       },

@@ -48,9 +48,14 @@ type Numbers = readonly [granted: number, remaining: number, waitMs: number];
 /** One connection for all limits of a process. Never keeps a request waiting for longer than `timeoutMs`, nor for a connection. */
 export class RedisStore {
   readonly #client: Redis & Commands;
+  readonly #opened: Promise<void>;
+  readonly #onChange: (reachable: boolean, error: Error | null) => void;
+  /** Until it turns out otherwise. */
   #reachable = true;
+  #closed = false;
 
   constructor(url: string, timeoutMs: number, onChange: (reachable: boolean, error: Error | null) => void) {
+    this.#onChange = onChange;
     this.#client = new Redis(url, {
       enableOfflineQueue: false,
       autoResendUnfulfilledCommands: false,
@@ -64,19 +69,18 @@ export class RedisStore {
         selvedgeGiveBack: { numberOfKeys: 1, lua: GIVE_BACK },
       },
     }) as Redis & Commands;
-    const change = (reachable: boolean, error: Error | null): void => {
-      if (this.#reachable !== reachable) onChange(reachable, error);
-      this.#reachable = reachable;
-    };
-    this.#client.on('error', (error: Error) => change(false, error));
-    this.#client.on('close', () => change(false, null));
-    this.#client.on('ready', () => change(true, null));
+    this.#client.on('error', (error: Error) => this.#change(false, error));
+    this.#client.on('close', () => this.#change(false, null));
+    this.#client.on('ready', () => this.#change(true, null));
+    this.#opened = once(this.#client, 'ready', { signal: AbortSignal.timeout(timeoutMs) }).then(
+      () => undefined,
+      () => undefined,
+    );
   }
 
-  /** Resolves when it is connected, or when that takes longer than a request would wait. */
-  async open(timeoutMs: number): Promise<void> {
-    if (this.#client.status === 'ready') return;
-    await once(this.#client, 'ready', { signal: AbortSignal.timeout(timeoutMs) }).catch(() => undefined);
+  /** Resolves when it is connected, or when that takes longer than a request would wait: once, however many chains ask. */
+  open(): Promise<void> {
+    return this.#opened;
   }
 
   async ask<T>(command: (client: Commands) => Promise<T>): Promise<T> {
@@ -84,14 +88,23 @@ export class RedisStore {
       return await command(this.#client);
     } catch (error) {
       // A connection that takes this long is as good as none: with a new one the next requests need not find out one by one.
-      if (error instanceof Error && error.message === 'Command timed out' && this.#client.status === 'ready')
+      if (error instanceof Error && error.message === 'Command timed out' && this.#reachable) {
+        this.#change(false, error);
         this.#client.disconnect(true);
+      }
       throw error;
     }
   }
 
   close(): void {
+    this.#closed = true;
     this.#client.disconnect();
+  }
+
+  #change(reachable: boolean, error: Error | null): void {
+    if (this.#reachable === reachable || this.#closed) return;
+    this.#reachable = reachable;
+    this.#onChange(reachable, error);
   }
 }
 
