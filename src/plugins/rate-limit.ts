@@ -5,7 +5,8 @@ import { headerWriter, retryAfter } from './rate-limit/headers.ts';
 import { needsClaims } from './rate-limit/key.ts';
 import type { Answer, Limit } from './rate-limit/limit.ts';
 import { openLimits } from './rate-limit/open-limits.ts';
-import { type LimitSettings, RateLimitOptions, rateLimitProblems } from './rate-limit/options.ts';
+import { rateLimitProblems } from './rate-limit/option-problems.ts';
+import { type LimitSettings, RateLimitOptions } from './rate-limit/options.ts';
 import { openReports } from './rate-limit/reports.ts';
 
 type Granted = readonly (readonly [Limit, string])[];
@@ -36,7 +37,7 @@ export default definePlugin(
           answer = await limit.ask(request);
         } catch (cause) {
           const result = shadow ? 'allow' : options.onStoreFailure;
-          reports.storeFailed(settings, result);
+          reports.storeFailed(settings, result, cause);
           if (result === 'deny')
             refuse(new SelvedgeError('SLV_LIMITS_UNKNOWN', `limit "${name}" was not counted`, { cause }));
           continue;

@@ -43,8 +43,8 @@ export async function openLimits(app: FastifyInstance, options: Options, reports
       `rate-limit redis ${timeoutMs} ${url}`,
       () =>
         new RedisStore(url, timeoutMs, (reachable, err) => {
-          if (reachable) logger.info('rate-limit counts in Redis again');
-          else logger.warn({ err }, 'rate-limit cannot reach Redis: requests are not counted until it can');
+          if (reachable) logger.info('rate limit: Redis is there again');
+          else logger.warn({ err }, 'rate limit: Redis is out of reach');
         }),
       (opened) => opened.close(),
     );

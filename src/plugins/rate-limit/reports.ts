@@ -8,11 +8,12 @@ const FORGOTTEN = 'selvedge_rate_limit_keys_forgotten_total';
 const STORE_FAILURES = 'selvedge_rate_limit_store_failures_total';
 /** What is only on trial is told of at most so often, with how many there were. */
 const TELL_EVERY_MS = 1_000;
+const TELL_FAILURES_EVERY_MS = 10_000;
 
 export interface Reports {
   limited(settings: LimitSettings, route: string): void;
   forgotten(settings: LimitSettings): () => void;
-  storeFailed(settings: LimitSettings, result: 'allow' | 'deny'): void;
+  storeFailed(settings: LimitSettings, result: 'allow' | 'deny', error: unknown): void;
 }
 
 export function openReports(app: FastifyInstance): Reports {
@@ -24,29 +25,32 @@ export function openReports(app: FastifyInstance): Reports {
       for (const name of [LIMITED, FORGOTTEN, STORE_FAILURES]) app.metrics.removeSingleMetric(name);
     },
   );
-  const tell = new Map<string, () => void>();
+  const onTrial = new Map<string, (nothing: null) => void>();
+  const failed = atMostEvery<unknown>(TELL_FAILURES_EVERY_MS, (requests, err) =>
+    app.logger.warn({ owner, err, requests }, 'rate limit: Redis did not count'),
+  );
 
-  function tellOf(limit: string): () => void {
-    const made = tell.get(limit);
+  function tellOf(limit: string): (nothing: null) => void {
+    const made = onTrial.get(limit);
     if (made !== undefined) return made;
     const say = (requests: number): void =>
       app.logger.info({ owner, limit, requests }, 'rate limit in mode shadow: requests beyond it went through');
-    const teller = atMostEvery(TELL_EVERY_MS, say);
-    tell.set(limit, teller);
+    const teller = atMostEvery<null>(TELL_EVERY_MS, say);
+    onTrial.set(limit, teller);
     return teller;
   }
 
   return {
     limited({ name, shadow }, route) {
       limited.inc({ owner, route, limit: name, mode: shadow ? 'shadow' : 'enforce' });
-      if (shadow) tellOf(name)();
+      if (shadow) tellOf(name)(null);
     },
-    forgotten:
-      ({ name }) =>
-      () =>
-        forgotten.inc({ owner, limit: name }),
-    storeFailed({ name }, result) {
+    forgotten({ name }) {
+      return () => forgotten.inc({ owner, limit: name });
+    },
+    storeFailed({ name }, result, error) {
       storeFailures.inc({ owner, limit: name, result });
+      failed(error);
     },
   };
 }
@@ -75,16 +79,16 @@ function makeCounters({ metrics }: FastifyInstance) {
   };
 }
 
-/** Says the first at once, and then at most every `ms` how many there were since. */
-function atMostEvery(ms: number, say: (times: number) => void): () => void {
+/** Says the first at once, and then at most every `ms` how many there were since, with what the last one was about. */
+function atMostEvery<T>(ms: number, say: (times: number, about: T) => void): (about: T) => void {
   let times = 0;
   let next = 0;
-  return () => {
+  return (about) => {
     times++;
     const now = performance.now();
     if (now < next) return;
     next = now + ms;
-    say(times);
+    say(times, about);
     times = 0;
   };
 }
