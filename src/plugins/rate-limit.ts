@@ -25,10 +25,6 @@ export default definePlugin(
     async function judge(asked: readonly Limit[], request: FastifyRequest, reply: FastifyReply): Promise<void> {
       const granted: [Limit, string][] = [];
       const told: [LimitSettings, Answer][] = [];
-      const refuse = (error: SelvedgeError): never => {
-        for (const [limit, key] of granted) limit.undo(key);
-        throw error;
-      };
       for (const limit of asked) {
         const { settings } = limit;
         const { name, shadow } = settings;
@@ -36,20 +32,20 @@ export default definePlugin(
         try {
           answer = await limit.ask(request);
         } catch (cause) {
+          if (!options.shared) throw cause;
           const result = shadow ? 'allow' : options.onStoreFailure;
           reports.storeFailed(settings, result, cause);
-          if (result === 'deny')
-            refuse(new SelvedgeError('SLV_LIMITS_UNKNOWN', `limit "${name}" was not counted`, { cause }));
-          continue;
+          if (result === 'allow') continue;
+          undo(granted);
+          throw new SelvedgeError('SLV_LIMITS_UNKNOWN', `limit "${name}" was not counted`, { cause });
         }
         if (answer.granted) granted.push([limit, answer.key]);
         else reports.limited(settings, request.selvedge.route?.name ?? '');
         if (shadow) continue;
         if (!answer.granted) {
           writeHeaders(reply, [[settings, answer]]);
-          refuse(
-            new SelvedgeError('SLV_RATE_LIMITED', `limit "${name}" is used up`, { retryAfter: retryAfter(answer) }),
-          );
+          undo(granted);
+          throw new SelvedgeError('SLV_RATE_LIMITED', `limit "${name}" is used up`, { retryAfter: retryAfter(answer) });
         }
         told.push([settings, answer]);
       }
@@ -72,3 +68,7 @@ export default definePlugin(
     });
   },
 );
+
+function undo(granted: Granted): void {
+  for (const [limit, key] of granted) limit.undo(key);
+}
