@@ -8,13 +8,26 @@ import { type Account, type Grant, giveBack, type Quota, take } from './quota.ts
  */
 const KINDS = 3;
 
+interface Entry extends Account {
+  readonly key: string;
+  kind: number;
+  older: Entry | null;
+  newer: Entry | null;
+}
+
+/** Least recently seen first. Not a Map's own order: its first entry is found by going over all that were deleted before. */
+interface Line {
+  oldest: Entry | null;
+  newest: Entry | null;
+}
+
 export class Counters {
   readonly quota: Quota;
   readonly #maxKeys: number;
   readonly #now: () => number;
   readonly #onForget: () => void;
-  /** Least recently seen first: a Map keeps the order of insertion. */
-  readonly #accounts: readonly Map<string, Account>[] = Array.from({ length: KINDS }, () => new Map());
+  readonly #entries = new Map<string, Entry>();
+  readonly #lines: readonly Line[] = Array.from({ length: KINDS }, () => ({ oldest: null, newest: null }));
 
   /** `onForget` hears of every account that was dropped while it still mattered. */
   constructor(quota: Quota, maxKeys: number, now: () => number, onForget: () => void = () => {}) {
@@ -26,61 +39,59 @@ export class Counters {
 
   take(key: string, cost: number): Grant {
     const now = this.#now();
-    const account = this.#remove(key) ?? this.#open(now);
-    const grant = take(this.quota, account, cost, now);
-    this.#keep(key, account, grant.remaining, cost);
+    let entry = this.#entries.get(key);
+    if (entry === undefined) {
+      this.#makeRoom(now);
+      entry = { key, taken: 0, at: 0, kind: 0, older: null, newer: null };
+      this.#entries.set(key, entry);
+    } else {
+      unlink(this.#lines[entry.kind], entry);
+    }
+    const grant = take(this.quota, entry, cost, now);
+    entry.kind = grant.remaining < cost ? 2 : grant.remaining + cost < this.quota.capacity ? 1 : 0;
+    append(this.#lines[entry.kind], entry);
     return grant;
   }
 
   /** Undoes a `take` that was granted; an account that was forgotten since is none that could be in debt. */
   giveBack(key: string, cost: number): void {
-    for (const accounts of this.#accounts) {
-      const account = accounts.get(key);
-      if (account !== undefined) giveBack(this.quota, account, cost);
-    }
+    const entry = this.#entries.get(key);
+    if (entry !== undefined) giveBack(this.quota, entry, cost);
   }
 
   get size(): number {
-    return this.#accounts.reduce((sum, { size }) => sum + size, 0);
+    return this.#entries.size;
   }
 
-  #remove(key: string): Account | undefined {
-    for (const accounts of this.#accounts) {
-      const account = accounts.get(key);
-      if (account === undefined) continue;
-      accounts.delete(key);
-      return account;
-    }
-    return undefined;
-  }
-
-  #keep(key: string, account: Account, remaining: number, cost: number): void {
-    const kind = remaining < cost ? 2 : remaining + cost < this.quota.capacity ? 1 : 0;
-    this.#accounts[kind].set(key, account);
-  }
-
-  #open(now: number): Account {
+  #makeRoom(now: number): void {
     // Two for one, so that what is over goes by itself.
-    for (const accounts of this.#accounts) {
-      dropIfOver(accounts, now);
-      dropIfOver(accounts, now);
-    }
-    if (this.size >= this.#maxKeys) this.#forgetOne();
-    return { taken: 0, at: 0 };
+    for (const line of this.#lines)
+      for (let i = 0; i < 2; i++) if (line.oldest !== null && line.oldest.at <= now) this.#drop(line.oldest);
+    if (this.size < this.#maxKeys) return;
+    const first = this.#lines.find(({ oldest }) => oldest !== null)?.oldest;
+    if (first === undefined || first === null) return;
+    this.#drop(first);
+    this.#onForget();
   }
 
-  #forgetOne(): void {
-    for (const accounts of this.#accounts) {
-      const oldest = accounts.keys().next();
-      if (oldest.done === true) continue;
-      accounts.delete(oldest.value);
-      this.#onForget();
-      return;
-    }
+  #drop(entry: Entry): void {
+    unlink(this.#lines[entry.kind], entry);
+    this.#entries.delete(entry.key);
   }
 }
 
-function dropIfOver(accounts: Map<string, Account>, now: number): void {
-  const oldest = accounts.entries().next();
-  if (oldest.done !== true && oldest.value[1].at <= now) accounts.delete(oldest.value[0]);
+function append(line: Line, entry: Entry): void {
+  entry.older = line.newest;
+  if (line.newest === null) line.oldest = entry;
+  else line.newest.newer = entry;
+  line.newest = entry;
+}
+
+function unlink(line: Line, entry: Entry): void {
+  if (entry.older === null) line.oldest = entry.newer;
+  else entry.older.newer = entry.newer;
+  if (entry.newer === null) line.newest = entry.older;
+  else entry.newer.older = entry.older;
+  entry.older = null;
+  entry.newer = null;
 }
