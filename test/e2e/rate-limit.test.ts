@@ -2,11 +2,14 @@
 import { Agent, request } from 'node:http';
 import { connect } from 'node:net';
 import { PassThrough } from 'node:stream';
+import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { createSelvedge } from '../../src/index.ts';
 import { NO_REDIS, RedisServer } from '../support/redis-server.ts';
 import { edgeTo, run } from './support/gateway.ts';
 import { eventually, exchange, httpUpstream, RawClient, statusOf } from './support/sockets.ts';
+
+const WHO = fileURLToPath(new URL('../plugins/support/who.ts', import.meta.url));
 
 const GET = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
 
@@ -213,6 +216,19 @@ t.test('what is under way is held until it is over, however it ends', async (t) 
     if (status !== 429) await eventually(() => edge.selvedge.status.inFlight < before, 'the trial is over');
     return status === 429;
   }
+});
+
+t.test('a client that leaves while its claims are verified holds nothing', async (t) => {
+  const { port } = await ok(t);
+  const plugins = [WHO, { 'rate-limit': { inFlight: 1, key: { claim: 'realm.sub' } } }];
+  const edge = await run(t, edgeTo([port], { route: { plugins } }));
+  const slow = 'GET / HTTP/1.1\r\nHost: a\r\nX-User: ann\r\nX-Slow: 100\r\n\r\n';
+  const client = (await RawClient.open(t, edge.port)).send(slow);
+  await eventually(() => edge.selvedge.status.inFlight === 1, 'it waits');
+  client.socket.destroy();
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  t.equal(statusOf(await exchange(t, edge.port, slow)), 200);
+  t.equal(statusOf(await exchange(t, edge.port, slow)), 200);
 });
 
 t.test('two gateways with one Redis grant exactly what one would', { skip: NO_REDIS }, async (t) => {
