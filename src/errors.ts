@@ -64,6 +64,7 @@ export const CODES = {
   SLV_OVERLOADED: define(503, 'The gateway has more to do than it can', 'proxy_internal_response', 14),
   SLV_VERIFICATION_LIMIT: define(503, 'Credentials cannot be verified for the moment', 'proxy_internal_response', 14),
   SLV_AUTH_UNAVAILABLE: define(503, 'The credentials cannot be checked for the moment', 'proxy_internal_error', 14),
+  SLV_LIMITS_UNKNOWN: define(503, 'The limits of the client cannot be checked', 'proxy_internal_error', 14),
   SLV_DRAINING: define(503, 'The gateway is shutting down', 'proxy_internal_error', 14),
   SLV_CONNECTION_LIMIT: define(503, 'The listener has no connection to spare', 'connection_limit_reached', 14),
   SLV_LOOP_DETECTED: define(508, 'The request goes round in circles', 'proxy_loop_detected', 13),

@@ -4,6 +4,7 @@ import type { CompleteConfig } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import { listenHost } from './listen-host.ts';
 import type { AccessLog, Config, Metrics } from './model.ts';
+import { withRedis } from './redis-use.ts';
 import { resolveAuthorization } from './resolve-authorization.ts';
 import { resolveEgress } from './resolve-egress.ts';
 import { resolveGateway } from './resolve-gateway.ts';
@@ -19,7 +20,7 @@ export function resolveConfig(config: Cursor<CompleteConfig>, cwd: string, clock
   const telemetry = config.at('telemetry').filled();
   const drain = config.at('drain').filled();
   const mesh = resolveMesh(config.at('mesh').filled(), cwd, clock);
-  return freeze<Config>({
+  const resolved: Config = {
     version: 1,
     admin: resolveAdmin(config.at('admin').filled()),
     accessLog: resolveAccessLog(telemetry.at('accessLog').filled()),
@@ -47,7 +48,8 @@ export function resolveConfig(config: Cursor<CompleteConfig>, cwd: string, clock
       .map((route) => resolveRoute(route, config)),
     egress: resolveEgress(config.at('egress')),
     authorization: resolveAuthorization(config, mesh.trustDomain),
-  });
+  };
+  return freeze(withRedis(resolved, config));
 }
 
 function resolveAdmin(admin: Cursor<NonNullable<CompleteConfig['admin']>>): Config['admin'] {

@@ -168,6 +168,25 @@ export const ConfigSchema = Type.Object(
         { default: {}, example: { grace: '0s' } },
       ),
     ),
+    redis: Type.Optional(
+      object(
+        {
+          url: text('`redis://` or, with TLS, `rediss://`; user, password and number of the database as usual there.', {
+            example: 'redis://127.0.0.1:6379',
+            pattern: '^rediss?://',
+            expected: 'a redis:// or rediss:// URL',
+          }),
+          timeout: Type.Optional(
+            duration('How long a request waits for it; then the limit does as its `onStoreFailure` says.', {
+              default: '80ms',
+              example: '50ms',
+            }),
+          ),
+        },
+        'Where all processes count together, by plugins that say `shared: true`.',
+        { example: { url: 'redis://127.0.0.1:6379' } },
+      ),
+    ),
     workers: Type.Optional(Type.Literal(1, { description: 'Processes that share the ports.', default: 1 })),
     gateways: Type.Optional(gateways),
     services: Type.Optional(services),

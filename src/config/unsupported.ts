@@ -18,7 +18,7 @@ const keys = (prefix: string, names: string): Unsupported[] =>
   names.split(' ').map((name) => ({ path: prefix === '' ? name : `${prefix}.${name}` }));
 
 const UNSUPPORTED: readonly Unsupported[] = [
-  ...keys('', 'redis etcd'),
+  ...keys('', 'etcd'),
   ...keys('telemetry.metrics', 'exemplars'),
   {
     path: 'workers',

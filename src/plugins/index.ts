@@ -18,6 +18,7 @@ export const builtins: Builtins = new Map<string, Builtin>([
   ['mtls', () => import('./mtls.ts')],
   ['mirror', () => import('./mirror.ts')],
   ['outlier-detection', () => import('./outlier-detection.ts')],
+  ['rate-limit', () => import('./rate-limit.ts')],
   ['request-headers', () => import('./request-headers.ts')],
   ['request-id', () => import('./request-id.ts')],
   ['response-headers', () => import('./response-headers.ts')],

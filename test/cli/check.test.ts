@@ -29,11 +29,11 @@ t.test('a good config is counted, on stdout', async (t) => {
 });
 
 t.test('problems are lines on stderr, and errors fail the check', async (t) => {
-  const dir = t.testdir({ shop: { 'a.yaml': `${GOOD.replace('to: orders', 'to: ordrs')}redis: { url: x }\n` } });
+  const dir = t.testdir({ shop: { 'a.yaml': `${GOOD.replace('to: orders', 'to: ordrs')}etcd: { url: x }\n` } });
   t.strictSame(await runCommand(check, ['-c', 'shop'], dir), {
     code: 1,
     stdout: '',
-    stderr: `shop/a.yaml:4:30 routes[0].to: no service "ordrs" (did you mean "orders"?)\nshop/a.yaml:5:1 redis: not supported by this version\n2 errors\n`,
+    stderr: `shop/a.yaml:4:30 routes[0].to: no service "ordrs" (did you mean "orders"?)\nshop/a.yaml:5:1 etcd: not supported by this version\n2 errors\n`,
   });
 });
 

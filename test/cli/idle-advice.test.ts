@@ -89,7 +89,7 @@ t.test('asks nobody without an admin address, nor about a config that is wrong',
     asked.push(`${host}:${port}${path}`);
     return null;
   };
-  for (const text of [config('', 'admin: false'), config('', 'redis: { url: x }')]) {
+  for (const text of [config('', 'admin: false'), config('', 'etcd: { url: x }')]) {
     await runCommand(checkCommand(ask), [], t.testdir({ 'selvedge.yaml': text }));
   }
   t.strictSame(asked, []);

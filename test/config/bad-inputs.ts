@@ -1037,11 +1037,22 @@ routes:
     '~:25:29 routes[1].internal[0]: service "db" speaks TCP, and routes are for HTTP: applications reach it by a local port of their hop ("internal.outbound.ports")',
     '~:25:39 routes[1].to[0]: service "db" speaks TCP, and routes are for HTTP: applications reach it by a local port of their hop ("internal.outbound.ports")',
   ),
+  top(
+    'a Redis where nothing counts',
+    'redis: { url: "redis://x" }',
+    '~:13:8 warning: redis: nothing counts there: no "rate-limit" says "shared: true"',
+  ),
+  top(
+    'a Redis that is none',
+    'redis: { url: "http://x", timeout: soon }',
+    '~:13:15 redis.url: must be a redis:// or rediss:// URL, not "http://x"',
+    '~:13:36 redis.timeout: must be a duration such as 250ms, 10s or 5m, not "soon"',
+  ),
   // Not supported
   top(
     'parts of the format that are not there yet',
-    'redis: { url: "redis://x" }\nmesh: { mtls: strict, trustDomain: x }\nworkers: auto',
-    '~:13:1 redis: not supported by this version',
+    'etcd: { url: "http://x" }\nmesh: { mtls: strict, trustDomain: x }\nworkers: auto',
+    '~:13:1 etcd: not supported by this version',
     '~:15:10 workers: "auto" is not supported by this version',
   ),
   service(
