@@ -3,8 +3,11 @@
 /** Our connections are left this much sooner than the upstream closes them, so that no request meets the closing. */
 const AHEAD_MS = 1000;
 
-/** Node closes after 5 s, the shortest of the common defaults; a connection that is idle for less than that less a second is safe. */
-export const SURELY_KEPT_MS = 4000;
+/**
+ * Servers that close within a second exist (Node's default is 5 s), and a POST that meets the closing is lost. Beyond this it costs a POST a
+ * connection of its own to be sure, which is little at a rate that lets connections idle for so long.
+ */
+export const SURELY_KEPT_MS = 500;
 
 /** Closings remembered. */
 const CLOSINGS = 4;
