@@ -150,11 +150,14 @@ function furnish(): string {
   return folder;
 }
 
-/** A page that the index does not name is found by nobody. */
+/** A page that the index of its folder does not name is found by nobody. */
 function checkIndex(): void {
-  const index = readFileSync(join(root, 'docs/README.md'), 'utf8');
-  for (const page of pages.filter((name) => dirname(name) === 'docs' && name !== 'docs/README.md')) {
-    if (!index.includes(`](${relative('docs', page)})`)) faults.push(`docs/README.md: does not lead to ${page}`);
+  for (const folder of ['docs', 'docs/plugins']) {
+    const index = `${folder}/README.md`;
+    const text = readFileSync(join(root, index), 'utf8');
+    for (const page of pages.filter((name) => dirname(name) === folder && name !== index)) {
+      if (!text.includes(`](${relative(folder, page)})`)) faults.push(`${index}: does not lead to ${page}`);
+    }
   }
 }
 

@@ -212,7 +212,11 @@ t.test('hashes of other programs are taken', async (t) => {
 t.test('a file has one user a line; the script of the page makes such a line', async (t) => {
   const root = join(import.meta.dirname, '../..');
   const script = join(root, 'docs/examples/hash-password.mjs');
-  t.ok(readFileSync(join(root, 'docs/plugins.md'), 'utf8').includes(`\`\`\`js\n${readFileSync(script, 'utf8')}\`\`\``));
+  t.ok(
+    readFileSync(join(root, 'docs/plugins/basic-auth.md'), 'utf8').includes(
+      `\`\`\`js\n${readFileSync(script, 'utf8')}\`\`\``,
+    ),
+  );
   const made = spawnSync(process.execPath, [script, 'dave'], { input: 'tr0ub4dor\n', encoding: 'utf8' });
   const example = readFileSync(join(root, 'docs/examples/users.txt'), 'utf8');
   const chain = await chainOf(t, { users: [`# ours\r\n\r\n${alice}\r\n${made.stdout}`, example] });

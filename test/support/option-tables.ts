@@ -1,4 +1,4 @@
-// The options of every built-in plugin as Markdown, made from their schemas: what docs/plugins.md has to say.
+// The options of every built-in plugin as Markdown, made from their schemas: what the pages in docs/plugins have to say.
 import { DESCRIPTION } from '../../src/plugin.ts';
 import { builtins } from '../../src/plugins/index.ts';
 
@@ -10,13 +10,13 @@ interface SchemaLike {
   readonly required?: readonly string[];
 }
 
-/** Plugin name → its section: heading, and a table with one row an option, nested ones by their path. */
+/** Plugin name → a table with one row an option, nested ones by their path. */
 export async function optionTables(): Promise<Map<string, string>> {
   const tables = new Map<string, string>();
   for (const [name, load] of builtins) {
     const { default: plugin } = await load();
     const rows = rowsOf(plugin[DESCRIPTION].options as SchemaLike, '');
-    tables.set(name, [`## ${name}`, '', '| option | default | |', '|---|---|---|', ...rows].join('\n'));
+    tables.set(name, ['| option | default | |', '|---|---|---|', ...rows].join('\n'));
   }
   return tables;
 }
