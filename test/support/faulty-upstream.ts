@@ -93,7 +93,7 @@ export class FaultyUpstream {
     if (behaviour.mode === 'half-open') for (const [socket] of this.#connections) socket.pause();
     else if (before.mode === 'half-open') for (const [socket] of this.#connections) socket.destroy();
     if (behaviour.mode === 'refuse') {
-      for (const [socket] of idle) socket.end();
+      for (const [socket] of idle) socket.destroy();
       await this.#stopListening();
     } else if (this.#listener === null) await this.#listen();
   }

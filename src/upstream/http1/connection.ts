@@ -4,7 +4,7 @@ import type { LinkedList } from '../../linked-list.ts';
 import type { WheelTimer } from '../../timer-wheel.ts';
 import { isTlsFailure } from './dial.ts';
 import type { Carrier, Exchange } from './exchange.ts';
-import { sendBuffer } from './request-body.ts';
+import { SEGMENT_BYTES, sendBuffer } from './request-body.ts';
 import { holdsBody } from './request-head.ts';
 import { malformed } from './response-head.ts';
 import { ResponseParser, type ResponseSink } from './response-parser.ts';
@@ -39,6 +39,9 @@ const CONTINUE_WAIT_MS = 1000;
 /** Milliseconds a connection rests after a response that announced a body where none may be: what still comes is no answer. */
 const QUARANTINE_MS = 100;
 
+/** Milliseconds in which the reset arrives that answers what was sent to a closed connection: a round trip. */
+const RESET_WAIT_MS = 25;
+
 const NOTHING = Buffer.alloc(0);
 
 export class Connection implements Carrier, WireOwner, ResponseSink {
@@ -66,6 +69,11 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
   #parsing = false;
   /** The system refused the first write of the request, so the upstream got nothing of it. */
   #refused = false;
+  /** Bytes written before the request, and by the end of the first write of it. */
+  #wroteBefore = 0;
+  #firstWriteEnds = 0;
+  /** Runs while it is unknown whether the upstream had closed the connection before the request got there. */
+  #resetTimer: WheelTimer | null = null;
   /** The body of the request waits for `100 Continue`. */
   #holdsBody = false;
   #continueTimer: WheelTimer | null = null;
@@ -103,7 +111,11 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
     this.#wire.awaitsAnswer = true;
     if (exchange.paused) this.#wire.pause();
     const { socket } = this.#wire;
-    if (exchange.options.body === null) {
+    this.#wroteBefore = socket.bytesWritten;
+    if (exchange.again !== null) {
+      exchange.requestComplete = true;
+      sendBuffer(socket, exchange.head, exchange.again);
+    } else if (exchange.options.body === null) {
       exchange.requestComplete = true;
       socket.write(exchange.head, 'latin1');
     } else if (holdsBody(exchange.options)) {
@@ -114,6 +126,7 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
       this.#sendBody(exchange, exchange.head);
     }
     this.#refused = socket.errored !== null;
+    this.#firstWriteEnds = socket.bytesWritten;
   }
 
   pause(): void {
@@ -281,7 +294,7 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
   }
 
   #broke(exchange: Exchange): void {
-    const { failure, authority } = this.#wire;
+    const { failure } = this.#wire;
     // It may have been closed as idle before the request got there. A fresh one has no such excuse.
     const stale = this.idleSince !== -1 && !exchange.answered;
     const unsent = this.#refused || exchange.body?.refused === true;
@@ -293,6 +306,44 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
       this.#die(exchange);
       return;
     }
+    if (stale && !unsent && failure === null && this.#wroteOneSegment(exchange)) {
+      this.#awaitReset(exchange);
+      return;
+    }
+    this.#fail(exchange, unsent);
+  }
+
+  /**
+   * The upstream has ended its side without a word, and all that it was sent is one segment: either it was read, or it met a
+   * connection that was closed already. In the second case the reset that answers it comes a round trip later, and nobody has read a byte.
+   * (A process that closes with the segment unread resets at once, without an end before it: that looks like a reset on purpose.)
+   */
+  #awaitReset(exchange: Exchange): void {
+    if (this.#resetTimer !== null) return;
+    this.#resetTimer = this.#settings.wheel.after(RESET_WAIT_MS, () => {
+      this.#wire.refusesMore((refused) => {
+        if (this.exchange !== exchange) return;
+        const unread = refused && this.#wroteOneSegment(exchange);
+        if (unread && !exchange.intact) exchange.again = exchange.body?.again ?? null;
+        if (!unread || !(exchange.intact || exchange.again !== null)) this.#fail(exchange, unread);
+        else {
+          exchange.connection = null;
+          this.#die(exchange);
+        }
+      });
+    });
+  }
+
+  #wroteOneSegment({ body }: Exchange): boolean {
+    if (!this.#wire.tells) return false;
+    const firstWriteEnds = body?.started ? body.firstWriteEnds : this.#firstWriteEnds;
+    const { written } = this.#wire;
+    return written === firstWriteEnds && written - this.#wroteBefore <= SEGMENT_BYTES;
+  }
+
+  #fail(exchange: Exchange, unsent: boolean): void {
+    const { failure, authority } = this.#wire;
+    const stale = this.idleSince !== -1 && !exchange.answered;
     const message = `${authority} broke off: ${failure === null ? 'it closed the connection' : failure.message}`;
     const progress = { reused: stale, unsent, cause: failure ?? undefined };
     if (isTlsFailure(failure)) exchange.fail(new TransportError(TRANSPORT_CODES.tls, message, progress));
@@ -311,6 +362,7 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
     this.#held = null;
     this.#stopHolding();
     this.#quarantineTimer?.cancel();
+    this.#resetTimer?.cancel();
     this.#wire.close();
     this.#owner.gone(this, resend);
   }

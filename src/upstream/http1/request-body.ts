@@ -13,6 +13,9 @@ export interface BodyOwner {
   bodyFailed(error: Error): void;
 }
 
+/** A write of up to this many bytes is one segment, on any path that IPv6 may take (RFC 8200 section 5: 1280 with the headers). */
+export const SEGMENT_BYTES = 1200;
+
 /** Head and body up to this many bytes together leave as one buffer. */
 const JOINED_BYTES = 16 * 1024;
 
@@ -46,10 +49,18 @@ export class RequestBody {
   /** Null: not started. */
   #socket: Socket | null = null;
   #sent = 0;
+  /** The first write waits for what the stream has ready. */
+  #gathering: NodeJS.Immediate | null = null;
+  #withHead = false;
+  /** What was written, framing included, while it is no more than a segment has room for; null: it was more. */
+  #kept: Buffer[] | null = [];
+  #keptBytes = 0;
   #complete = false;
   #stopped = false;
   /** The system refused the first write, head included, so the upstream got nothing. */
   refused = false;
+  /** Bytes that the socket had been handed, since it was opened, by the end of the first write; 0: there was none yet. */
+  firstWriteEnds = 0;
 
   /** @param declared - Content-Length; null: chunked */
   constructor(stream: Readable, declared: number | null, owner: BodyOwner) {
@@ -65,6 +76,11 @@ export class RequestBody {
     return this.#socket !== null;
   }
 
+  /** All of it, as it was written behind the head, where it is small and went out with the first write. */
+  get again(): Buffer | null {
+    return this.#kept !== null && this.#complete ? Buffer.concat(this.#kept) : null;
+  }
+
   /** @param head - leaves together with what the stream has ready; empty: it was written before */
   start(socket: Socket, head: string): void {
     const stream = this.#stream;
@@ -74,12 +90,25 @@ export class RequestBody {
     }
     this.#socket = socket;
     socket.cork();
-    process.nextTick(firstWrite, this, socket, head !== '');
+    // A small body that came with its head is there within this turn: one write instead of two, and one segment for the upstream to read.
+    this.#gathering = setImmediate(firstWrite, this);
+    this.#withHead = head !== '';
     if (head !== '') socket.write(head, 'latin1');
     stream.on('data', this.#onData);
     stream.on('end', this.#onEnd);
     if (this.#declared === 0) this.#completed();
     stream.resume();
+  }
+
+  firstWrite(): void {
+    if (this.#gathering === null) return;
+    clearImmediate(this.#gathering);
+    this.#gathering = null;
+    const socket = this.#socket as Socket;
+    socket.uncork();
+    this.refused = this.#withHead && socket.errored !== null;
+    this.firstWriteEnds = socket.bytesWritten;
+    if (!this.#complete) this.#kept = null;
   }
 
   /** Leaves the stream to its owner, unread from here. */
@@ -109,6 +138,7 @@ export class RequestBody {
 
   #completed(): void {
     this.#complete = true;
+    this.firstWrite();
     this.#owner.bodySent();
   }
 
@@ -132,12 +162,17 @@ export class RequestBody {
   #writeChunk(chunk: Uint8Array, first: boolean): void {
     const socket = this.#socket as Socket;
     socket.cork();
-    socket.write(`${first ? '' : '\r\n'}${chunk.length.toString(16)}\r\n`, 'latin1');
+    this.#write(Buffer.from(`${first ? '' : '\r\n'}${chunk.length.toString(16)}\r\n`, 'latin1'));
     this.#write(chunk);
     socket.uncork();
   }
 
   #write(chunk: Uint8Array): void {
+    if (this.#kept !== null) {
+      this.#keptBytes += chunk.length;
+      if (this.#keptBytes > SEGMENT_BYTES) this.#kept = null;
+      else this.#kept.push(chunk as Buffer);
+    }
     if (!(this.#socket as Socket).write(chunk)) this.#stream.pause();
   }
 
@@ -152,7 +187,7 @@ export class RequestBody {
     }
     const trailers = (this.#stream as Partial<IncomingMessage>).rawTrailers;
     const lines = trailers === undefined ? '' : trailerLines(trailers);
-    (this.#socket as Socket).write(`${this.#sent === 0 ? '' : '\r\n'}0\r\n${lines}\r\n`, 'latin1');
+    this.#write(Buffer.from(`${this.#sent === 0 ? '' : '\r\n'}0\r\n${lines}\r\n`, 'latin1'));
     this.stop();
     this.#completed();
   };
@@ -170,9 +205,8 @@ export class RequestBody {
 
 function ignore(): void {}
 
-function firstWrite(body: RequestBody, socket: Socket, withHead: boolean): void {
-  socket.uncork();
-  body.refused = withHead && socket.errored !== null;
+function firstWrite(body: RequestBody): void {
+  body.firstWrite();
 }
 
 function trailerLines(rawTrailers: readonly string[]): string {

@@ -26,6 +26,8 @@ export interface WireOwner {
 /** Octets of one read. Plain connections share the buffer: no read begins while the last one is still being parsed. */
 const sharedReadBuffer = Buffer.allocUnsafeSlow(64 * 1024);
 
+const NOTHING = Buffer.alloc(0);
+
 /** A TLS connection reads into a buffer of its own, since decryption may hand over more while others are written to. */
 const TLS_READ_BYTES = 16 * 1024;
 
@@ -66,6 +68,8 @@ export class Wire {
     socket.on('end', this.#onEnded);
     socket.on('close', this.#onEnded);
     socket.on('drain', this.#onDrain);
+    // Our side stays open behind the upstream's end, so that `refusesMore` can ask. Every end that is seen closes the socket.
+    if (tls === null && !asStream) socket.allowHalfOpen = true;
     if (asStream) socket.on('readable', this.#onReadable);
     else socket.destroy = this.#destroyUnlessReading;
     if (connectTimeoutMs > 0) this.#connectTimer = wheel.after(connectTimeoutMs, this.#onConnectTimeout);
@@ -89,6 +93,26 @@ export class Wire {
     this.#flowing = true;
     if (!this.#asStream) this.socket.resume();
     else process.nextTick(this.#onReadable);
+  }
+
+  /** Bytes handed to the socket since it was opened. */
+  get written(): number {
+    return this.socket.bytesWritten;
+  }
+
+  /** Whether `refusesMore` can tell: over TLS nothing empty is written. */
+  get tells(): boolean {
+    return this.#settings.tls === null && !this.#asStream;
+  }
+
+  /**
+   * Behind the upstream's own end: whether it has since answered what we sent with a reset, as a system does for a connection that no
+   * process has any more. Sends nothing: the write is empty, and the kernel refuses it all the same.
+   */
+  refusesMore(told: (refused: boolean) => void): void {
+    // A stream whose last write failed takes no further one, and says nothing of it.
+    if (this.failure !== null) told(false);
+    else this.socket.write(NOTHING, (error) => told(error !== null && error !== undefined && isRefusedWrite(error)));
   }
 
   /** Closes it at once; the owner is told nothing more. */

@@ -5,7 +5,16 @@ import { PassThrough } from 'node:stream';
 import { createServer as createTlsServer, type TLSSocket, type TlsOptions } from 'node:tls';
 import t, { type Test } from 'tap';
 import { TestCa } from '../../support/tls-fixture.ts';
-import { type Accepted, RawUpstream, Recorder, requestOf, type Setup, settle, setUp } from './raw-upstream.ts';
+import {
+  type Accepted,
+  doubtSettled,
+  RawUpstream,
+  Recorder,
+  requestOf,
+  type Setup,
+  settle,
+  setUp,
+} from './raw-upstream.ts';
 
 const OK = 'HTTP/1.1 200 OK\r\n';
 const EMPTY = `${OK}Content-Length: 0\r\n\r\n`;
@@ -182,7 +191,11 @@ t.test('what dies on a reused connection ahead of any answer goes once more, whe
         fresh.write(EMPTY);
         t.match(await recorder.over, { status: 200, error: null, calls: ['request', 'start 200', 'end'] });
       } else {
-        t.match((await recorder.over).error, { code: 'SLV_UPSTREAM_RESET', reused: true, unsent: false });
+        t.match((await doubtSettled(setup, recorder)).error, {
+          code: 'SLV_UPSTREAM_RESET',
+          reused: true,
+          unsent: false,
+        });
         await settle();
         t.equal(setup.upstream.accepted.length, 1);
       }
@@ -210,7 +223,7 @@ t.test('it goes once more only once, only on a fresh connection, and never after
   body.write('abc');
   await streamed.until('abc');
   streamed.socket.end();
-  t.match((await put.over).error, { code: 'SLV_UPSTREAM_RESET', reused: true });
+  t.match((await doubtSettled(setup, put)).error, { code: 'SLV_UPSTREAM_RESET', reused: true });
   t.equal(setup.upstream.accepted.length, 4);
 });
 
@@ -720,7 +733,7 @@ t.test('after a thousand exchanges of every kind nothing is left', async (t) => 
       return recorder;
     });
     for (const recorder of recorders) {
-      const { calls } = await recorder.over;
+      const { calls } = await doubtSettled({ clock }, recorder);
       if (calls.filter((call) => call === 'end' || call === 'error').length === 1) over += 1;
     }
   }

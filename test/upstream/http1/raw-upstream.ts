@@ -216,6 +216,19 @@ export async function setUp(t: Test, options: Partial<PoolOptions> = {}, upstrea
 }
 
 /** Lets everything that is under way on loopback sockets arrive. */
+/** Also lets the time go by in which a pool waits for a reset. */
+export async function doubtSettled({ clock }: Pick<Setup, 'clock'>, recorder: Recorder): Promise<Recorder> {
+  let over = false;
+  void recorder.over.then(() => {
+    over = true;
+  });
+  while (!over) {
+    await settle();
+    clock.advance(50);
+  }
+  return recorder.over as Promise<Recorder>;
+}
+
 export async function settle(turns = 10): Promise<void> {
   for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
