@@ -35,6 +35,7 @@ export interface Failure extends Error {
   readonly code?: unknown;
   readonly unsent?: unknown;
   readonly reused?: unknown;
+  readonly body?: unknown;
 }
 
 export function isFault({ code, reused }: Failure): boolean {

@@ -13,7 +13,7 @@ import { ReplayBody, ReplayReader } from '../http/replay-body.ts';
 import { WheelEntry } from '../timer-wheel.ts';
 import type { Call } from './call.ts';
 import type { RetryResult } from './events.ts';
-import { ABANDONED, isConnectFailure } from './outcome.ts';
+import { ABANDONED, type Failure, isConnectFailure } from './outcome.ts';
 import { backoffMs, type Cause, causeOfError, causeOfResponse } from './retry-decision.ts';
 
 /** Bytes of an answer that is not wanted which are read, so that its connection can be kept; a longer one is cut. */
@@ -166,6 +166,9 @@ class Retry extends WheelEntry implements DispatchHandler, DispatchController {
   /** Milliseconds to the next try; null: there is none. */
   #afterFailure(error: Error): number | null {
     const { service } = this.#call;
+    const { body } = error as Failure;
+    // Its stream has been read, and nobody read what was sent of it.
+    if (Buffer.isBuffer(body) && this.#body === null) this.#options.body = body;
     // The queue for endpoints is no try: the request has gone nowhere yet.
     if (isConnectFailure(error) && service.mayWait(this.#call) && this.#isWhole(true)) return 0;
     const cause = causeOfError(error, this.#call.retry);

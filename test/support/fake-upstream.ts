@@ -252,7 +252,10 @@ export function makeOptions(call: Call, rest: Partial<DispatchOptions> = {}): Di
 }
 
 /** A failure as the transport reports it. */
-export function transportError(code: Code, facts: { unsent?: boolean; reused?: boolean } = {}): SelvedgeError {
+export function transportError(
+  code: Code,
+  facts: { unsent?: boolean; reused?: boolean; body?: Buffer } = {},
+): SelvedgeError {
   return Object.assign(new SelvedgeError(code, code), { unsent: false, reused: false, ...facts });
 }
 

@@ -263,6 +263,18 @@ t.test('a kept connection that closes as the request sets out', async (t) => {
     t.equal(network.exchanges.length, 4);
   });
 
+  t.test('sends a POST that nobody has read again, with the body that was handed back', async (t) => {
+    const { clock, network, send } = setUp(['a:1']);
+    const source = Readable.from([Buffer.from('abc')]);
+    const { client } = send({ attempts: 0 }, { method: 'POST', body: source });
+    network.last.fail(transportError('SLV_UPSTREAM_RESET', { reused: true, unsent: true, body: Buffer.from('abc') }));
+    clock.advance(40);
+    t.equal(network.exchanges.length, 2);
+    t.same(network.last.options.body, Buffer.from('abc'));
+    network.last.respond(200).end();
+    t.same(client.events, ['start 200', 'end']);
+  });
+
   t.test('does not send a POST twice', async (t) => {
     const { clock, network, send } = setUp(['a:1']);
     const { client } = send({ attempts: 5, on: ['reset'] }, { method: 'POST' });

@@ -112,10 +112,7 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
     if (exchange.paused) this.#wire.pause();
     const { socket } = this.#wire;
     this.#wroteBefore = socket.bytesWritten;
-    if (exchange.again !== null) {
-      exchange.requestComplete = true;
-      sendBuffer(socket, exchange.head, exchange.again);
-    } else if (exchange.options.body === null) {
+    if (exchange.options.body === null) {
       exchange.requestComplete = true;
       socket.write(exchange.head, 'latin1');
     } else if (holdsBody(exchange.options)) {
@@ -324,8 +321,7 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
       this.#wire.refusesMore((refused) => {
         if (this.exchange !== exchange) return;
         const unread = refused && this.#wroteOneSegment(exchange);
-        if (unread && !exchange.intact) exchange.again = exchange.body?.again ?? null;
-        if (!unread || !(exchange.intact || exchange.again !== null)) this.#fail(exchange, unread);
+        if (!unread || !exchange.intact) this.#fail(exchange, unread);
         else {
           exchange.connection = null;
           this.#die(exchange);
@@ -345,7 +341,8 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
     const { failure, authority } = this.#wire;
     const stale = this.idleSince !== -1 && !exchange.answered;
     const message = `${authority} broke off: ${failure === null ? 'it closed the connection' : failure.message}`;
-    const progress = { reused: stale, unsent, cause: failure ?? undefined };
+    const body = unsent ? (exchange.body?.again ?? undefined) : undefined;
+    const progress = { reused: stale, unsent, body, cause: failure ?? undefined };
     if (isTlsFailure(failure)) exchange.fail(new TransportError(TRANSPORT_CODES.tls, message, progress));
     else if (this.parser.headComplete) exchange.fail(new TransportError(TRANSPORT_CODES.incomplete, message, progress));
     else exchange.fail(new TransportError(TRANSPORT_CODES.reset, message, progress));

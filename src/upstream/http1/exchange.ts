@@ -49,8 +49,6 @@ export class Exchange implements DispatchController, Expectation, BodyOwner {
   connection: Carrier | null = null;
   /** The streamed body, until it is of no more use. */
   body: RequestBody | null;
-  /** The body, framing included, of a request that goes once more: instead of `body`. */
-  again: Buffer | null = null;
   /** Body and head were handed to the socket wholly. */
   requestComplete = false;
   /** Some byte of a response has come. */

@@ -52,7 +52,7 @@ export class RequestBody {
   /** The first write waits for what the stream has ready. */
   #gathering: NodeJS.Immediate | null = null;
   #withHead = false;
-  /** What was written, framing included, while it is no more than a segment has room for; null: it was more. */
+  /** What came from the stream, while it is no more than a segment has room for; null: it was more, or had trailers. */
   #kept: Buffer[] | null = [];
   #keptBytes = 0;
   #complete = false;
@@ -76,7 +76,7 @@ export class RequestBody {
     return this.#socket !== null;
   }
 
-  /** All of it, as it was written behind the head, where it is small and went out with the first write. */
+  /** All of it, where it is small and went out with the first write. */
   get again(): Buffer | null {
     return this.#kept !== null && this.#complete ? Buffer.concat(this.#kept) : null;
   }
@@ -162,7 +162,7 @@ export class RequestBody {
   #writeChunk(chunk: Uint8Array, first: boolean): void {
     const socket = this.#socket as Socket;
     socket.cork();
-    this.#write(Buffer.from(`${first ? '' : '\r\n'}${chunk.length.toString(16)}\r\n`, 'latin1'));
+    socket.write(`${first ? '' : '\r\n'}${chunk.length.toString(16)}\r\n`, 'latin1');
     this.#write(chunk);
     socket.uncork();
   }
@@ -187,7 +187,8 @@ export class RequestBody {
     }
     const trailers = (this.#stream as Partial<IncomingMessage>).rawTrailers;
     const lines = trailers === undefined ? '' : trailerLines(trailers);
-    this.#write(Buffer.from(`${this.#sent === 0 ? '' : '\r\n'}0\r\n${lines}\r\n`, 'latin1'));
+    if (lines !== '') this.#kept = null;
+    (this.#socket as Socket).write(`${this.#sent === 0 ? '' : '\r\n'}0\r\n${lines}\r\n`, 'latin1');
     this.stop();
     this.#completed();
   };
