@@ -1,13 +1,12 @@
 // `npm run bench -- hop`: what a hop costs at a steady rate, plain and with mTLS on both sides, beside nginx doing the same, and what it
 // adds to the latency of a direct call in the same round.
 import { type ChildProcess, execFileSync } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { HOST, nginxWays, selvedgeWays, type Way } from './hop-ways.ts';
 import { cpuSeconds, median, memoryMiB, waitedMs } from './measure.ts';
-import { BACKEND_CORE, BACKEND_PORT, startBackend } from './peers.ts';
+import { BACKEND_CORE, BACKEND_PORT, startBackend, stop } from './peers.ts';
 import { saveResults } from './results.ts';
 import { steadyLoad } from './steady.ts';
 
@@ -122,15 +121,6 @@ function report({ ways, samples, directs, rate, rounds, seconds }: Measured): vo
     );
   const about = { at: new Date().toISOString(), node: process.version, cpu: cpus()[0]?.model, load };
   saveResults({ hop: { ...about, rate, rounds, seconds, connections: CONNECTIONS, direct, table } });
-}
-
-async function stop(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const exit = once(child, 'exit');
-  child.kill('SIGINT');
-  const forced = setTimeout(() => child.kill('SIGKILL'), 8_000);
-  await exit;
-  clearTimeout(forced);
 }
 
 function rounded(value: number): number {

@@ -77,10 +77,18 @@ export interface Load {
 /** wrk on the given cores. Rejects when wrk says nothing that can be read. */
 export async function wrk(
   url: string,
-  options: { readonly connections: number; readonly seconds: number; readonly core: string },
+  options: {
+    readonly connections: number;
+    readonly seconds: number;
+    readonly core: string;
+    /** What wrk sends, in Lua; null: GET. */
+    readonly script: string | null;
+  },
 ): Promise<Load> {
-  const { connections, seconds, core } = options;
-  const args = ['-c', core, 'wrk', '-t1', `-c${connections}`, `-d${seconds}s`, '--latency', url];
+  const { connections, seconds, core, script } = options;
+  const args = ['-c', core, 'wrk', '-t1', `-c${connections}`, `-d${seconds}s`, '--latency'];
+  if (script !== null) args.push('-s', script);
+  args.push(url);
   const { stdout } = await run('taskset', args);
   const total = /(\d+) requests in ([\d.]+)(ms|s|m)/.exec(stdout);
   if (total === null) throw new Error(`wrk said nothing that can be read:\n${stdout}`);
@@ -105,9 +113,9 @@ export interface Sample {
 }
 
 /** CPU microseconds of `pid` per request while wrk loads `url`. Any failed request makes the sample worthless: it throws. */
-export async function sample(pid: number, url: string, seconds: number): Promise<Sample> {
+export async function sample(pid: number, url: string, seconds: number, script: string | null = null): Promise<Sample> {
   const before = cpuSeconds(pid);
-  const load = await wrk(url, { connections: 32, seconds, core: '1' });
+  const load = await wrk(url, { connections: 32, seconds, core: '1', script });
   const used = cpuSeconds(pid) - before;
   if (load.errors > 0) throw new Error(`${load.errors} of ${load.requests} requests failed at ${url}`);
   return { cpuMicros: (used * 1e6) / load.requests, perSecond: load.requests / load.seconds, p99Ms: load.p99Ms };

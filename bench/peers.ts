@@ -1,5 +1,6 @@
 // The proxies that are measured side by side, each configured as someone who wishes it well would: upstream keep-alive, one worker.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -186,6 +187,16 @@ export async function startPeers(dir: string, peers: Peer[]): Promise<void> {
 export function packageVersion(name: string): string {
   const path = name === '..' ? '../package.json' : `../node_modules/${name}/package.json`;
   return JSON.parse(execFileSync('cat', [new URL(path, import.meta.url).pathname], { encoding: 'utf8' })).version;
+}
+
+/** Asks it to end, and ends it when it has not after eight seconds. */
+export async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exit = once(child, 'exit');
+  child.kill('SIGINT');
+  const forced = setTimeout(() => child.kill('SIGKILL'), 8_000);
+  await exit;
+  clearTimeout(forced);
 }
 
 /** Resolves when something accepts connections there; rejects after ten seconds. */

@@ -1,16 +1,17 @@
 // `npm run bench`: plain proxying beside its peers in one run, alternating rounds, CPU per request as medians and ratios.
 // `npm run bench -- start`: how long a start takes.
 // `npm run bench -- mesh`: whether requests fail while certificates, CA and root change. `-- hop`: what a hop costs.
+// `npm run bench -- edge`: the edge job (tokens, limits, log, metrics) beside HAProxy and Envoy.
 // `npm run bench -- armed`: what resilience costs, all of it switched on beside all of it switched off.
-import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { benchEdge } from './edge.ts';
 import { benchHop } from './hop.ts';
 import { median, memoryMiB, type Sample, sample } from './measure.ts';
 import { benchMesh } from './mesh.ts';
-import { type Peer, startArmed, startBackend, startPeers } from './peers.ts';
+import { type Peer, startArmed, startBackend, startPeers, stop } from './peers.ts';
 import { saveResults } from './results.ts';
 import { benchStart } from './start.ts';
 
@@ -33,6 +34,7 @@ else if (positionals[0] === 'mesh')
   await benchMesh({ rate: Number(values.rate ?? 200), seconds: Number(values.seconds ?? 20) });
 else if (positionals[0] === 'hop')
   await benchHop({ rate: Number(values.rate ?? 1_000), rounds, seconds, only: values.only });
+else if (positionals[0] === 'edge') await benchEdge({ rounds, seconds, only: values.only });
 else await benchProxies(positionals[0] === 'armed');
 
 async function benchProxies(armed: boolean): Promise<void> {
@@ -56,11 +58,7 @@ async function benchProxies(armed: boolean): Promise<void> {
     if (armed && measured.length > 1) reportRatio(samples);
     if (!armed) save(table);
   } finally {
-    for (const { child } of [...peers, { child: backend }]) {
-      if (child.exitCode === null && child.kill('SIGTERM'))
-        await Promise.race([once(child, 'exit'), new Promise((resolve) => setTimeout(resolve, 8000))]);
-      if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
-    }
+    for (const { child } of [...peers, { child: backend }]) await stop(child);
     rmSync(dir, { recursive: true, force: true });
   }
 }

@@ -1,0 +1,109 @@
+// `npm run bench -- edge`: the edge job beside HAProxy and Envoy, with tokens of several hundred clients and of twenty thousand.
+import type { ChildProcess } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { makeKeys, mintTokens, startEdges } from './edge-peers.ts';
+import { median, memoryMiB, type Sample, sample } from './measure.ts';
+import { type Peer, startBackend, stop } from './peers.ts';
+import { saveResults } from './results.ts';
+
+export interface EdgeBench {
+  readonly rounds: number;
+  readonly seconds: number;
+  readonly only: string | undefined;
+}
+
+const FEW = 500;
+const MANY = 20_000;
+
+export async function benchEdge({ rounds, seconds, only = '' }: EdgeBench): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), 'selvedge-bench-edge-'));
+  const peers: Peer[] = [];
+  let backend: ChildProcess | null = null;
+  try {
+    backend = await startBackend(dir);
+    const { key, keys } = makeKeys();
+    const scripts = [FEW, MANY].map((tokens) => ({ tokens, script: mintTokens(dir, tokens, key) }));
+    await startEdges(dir, keys, peers);
+    const measured = peers.filter(({ name }) => name.includes(only));
+    const samples = new Map<string, Sample[]>();
+    for (const peer of measured) await provesItsJob(peer);
+    for (const { tokens, script } of scripts) {
+      for (const { child, url } of measured) await sample(child.pid as number, url, 2, script);
+      for (let round = 1; round <= rounds; round++) {
+        for (const { name, child, url } of measured) {
+          const taken = await sample(child.pid as number, url, seconds, script);
+          const all = samples.get(`${name} ${tokens}`) ?? [];
+          samples.set(`${name} ${tokens}`, [...all, taken]);
+          process.stderr.write(
+            `round ${round}/${rounds}  ${String(tokens).padStart(6)} tokens  ${name.padEnd(28)} ${taken.cpuMicros.toFixed(1)} µs\n`,
+          );
+        }
+      }
+    }
+    report({ measured, samples, rounds, seconds });
+  } finally {
+    for (const child of [...peers.map((peer) => peer.child), backend]) if (child !== null) await stop(child);
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+/** What lets anybody through does another job. */
+async function provesItsJob({ name, url }: Peer): Promise<void> {
+  const unsigned = 'Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJ1c2VyLTEifQ.';
+  for (const headers of [{}, { authorization: unsigned }]) {
+    const { status } = await fetch(url, { headers });
+    if (status !== 401) throw new Error(`${name} answers ${status} to a request without a good token`);
+  }
+}
+
+interface Measured {
+  readonly measured: readonly Peer[];
+  readonly samples: ReadonlyMap<string, readonly Sample[]>;
+  readonly rounds: number;
+  readonly seconds: number;
+}
+
+function report({ measured, samples, rounds, seconds }: Measured): void {
+  const cpu = (name: string, tokens: number): number | null => {
+    const taken = samples.get(`${name} ${tokens}`);
+    return taken === undefined ? null : median(taken.map(({ cpuMicros }) => cpuMicros));
+  };
+  const over = (own: number, peer: string, tokens: number): number | null => {
+    const base = cpu(peer, tokens);
+    return base === null ? null : round(own / base);
+  };
+  const table = measured.flatMap(({ name, version, child }) =>
+    [FEW, MANY].map((tokens) => {
+      const own = cpu(name, tokens) as number;
+      const taken = samples.get(`${name} ${tokens}`) as readonly Sample[];
+      return {
+        name,
+        version,
+        tokens,
+        cpuMicros: round(own),
+        overHaproxy: over(own, 'haproxy', tokens),
+        overEnvoy: over(own, 'envoy', tokens),
+        requestsPerSecond: Math.round(median(taken.map(({ perSecond }) => perSecond))),
+        p99Ms: round(median(taken.map(({ p99Ms }) => p99Ms))),
+        rssMiB: Math.round(memoryMiB(child.pid as number).rss),
+      };
+    }),
+  );
+  process.stdout.write(
+    '| proxy | version | distinct tokens | CPU µs a request | × haproxy | × envoy | requests/s | p99 ms | RSS MiB |\n|---|---|---|---|---|---|---|---|---|\n',
+  );
+  for (const row of table) {
+    process.stdout.write(
+      `| ${row.name} | ${row.version} | ${row.tokens} | ${row.cpuMicros} | ${row.overHaproxy ?? '-'} | ${row.overEnvoy ?? '-'} | ${row.requestsPerSecond} | ${row.p99Ms} | ${row.rssMiB} |\n`,
+    );
+  }
+  saveResults({
+    edge: { at: new Date().toISOString(), node: process.version, cpu: cpus()[0]?.model, rounds, seconds, table },
+  });
+}
+
+function round(value: number): number {
+  return Math.round(value * 100) / 100;
+}
