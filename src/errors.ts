@@ -20,6 +20,8 @@ function define(status: number, title: string, proxyError: string | null, grpc: 
 export const CODES = {
   SLV_BAD_REQUEST: define(400, 'The request is malformed', 'http_request_error', 13),
   SLV_BAD_HOST: define(400, 'The Host header is missing, malformed or repeated', 'http_request_error', 13),
+  SLV_REQUEST_INVALID: define(400, 'The request is not as the API describes it', 'http_request_error', 3),
+  SLV_PROXY_HEADER: define(400, 'The PROXY header is missing or malformed', 'http_request_error', 13),
   SLV_BAD_PATH: define(400, 'The request path is not acceptable', 'http_request_error', 13),
   SLV_UNAUTHORIZED: define(401, 'Credentials are missing or not valid', 'http_request_denied', 16),
   SLV_FORBIDDEN: define(403, 'The request is not allowed', 'http_request_denied', 7),
@@ -28,10 +30,13 @@ export const CODES = {
   SLV_EGRESS_SNI_MISMATCH: define(403, 'The tunnel carries something else than it may', 'http_request_denied', 7),
   SLV_ROUTE_NOT_FOUND: define(404, 'No route matches the request', 'destination_not_found', 12),
   SLV_SERVICE_NOT_FOUND: define(404, 'No service of the mesh has this name', 'destination_not_found', 12),
+  SLV_OPERATION_NOT_FOUND: define(404, 'The API has no such path', 'http_request_denied', 12),
+  SLV_METHOD_NOT_ALLOWED: define(405, 'The API has no such method here', 'http_request_denied', 12),
   SLV_REQUEST_TIMEOUT: define(408, 'The request arrived too slowly', 'http_request_error', 4),
   SLV_LENGTH_REQUIRED: define(411, 'The request needs a Content-Length', 'http_request_error', 13),
   SLV_BODY_TOO_LARGE: define(413, 'The request body is too large', 'http_request_error', 8),
   SLV_URL_TOO_LONG: define(414, 'The request target is too long', 'http_request_error', 8),
+  SLV_UNSUPPORTED_MEDIA_TYPE: define(415, 'The media type of the body is not accepted', 'http_request_error', 13),
   SLV_EXPECTATION_FAILED: define(417, 'The expectation cannot be met', 'http_request_error', 13),
   SLV_MISDIRECTED: define(421, 'This connection does not serve the requested host', 'http_request_error', 13),
   SLV_UPGRADE_REQUIRED: define(426, 'The upgrade is not supported', 'http_upgrade_failed', 12),
@@ -67,12 +72,14 @@ export const CODES = {
   SLV_LIMITS_UNKNOWN: define(503, 'The limits of the client cannot be checked', 'proxy_internal_error', 14),
   SLV_DRAINING: define(503, 'The gateway is shutting down', 'proxy_internal_error', 14),
   SLV_CONNECTION_LIMIT: define(503, 'The listener has no connection to spare', 'connection_limit_reached', 14),
+  SLV_CLIENT_CONNECTION_LIMIT: define(429, 'The client has too many connections', 'connection_limit_reached', 8),
   SLV_LOOP_DETECTED: define(508, 'The request goes round in circles', 'proxy_loop_detected', 13),
   SLV_CONNECT_TIMEOUT: define(504, 'Connecting to the service took too long', 'connection_timeout', 4),
   SLV_UPSTREAM_TIMEOUT: define(504, 'The service did not answer in time', 'http_response_timeout', 4),
   SLV_TRY_TIMEOUT: define(504, 'The service did not answer in time', 'http_response_timeout', 4),
   SLV_IDLE_TIMEOUT: define(504, 'The service stopped sending', 'connection_read_timeout', 4),
   SLV_DEADLINE_EXCEEDED: define(504, 'The deadline of the request has passed', 'http_response_timeout', 4),
+  SLV_NOT_CACHED: define(504, 'No stored answer can be used', null, 14),
   SLV_HEDGE_LOST: define(499, 'The other try answered first', null, 1),
   SLV_CLIENT_ABORTED: define(499, 'The client went away', null, 1),
 } as const satisfies Record<string, CodeDefinition>;
@@ -83,6 +90,8 @@ export type Code = keyof typeof CODES;
 export interface ErrorFacts {
   /** A sentence for the client beyond the title; never names policy internals or addresses. */
   readonly detail?: string;
+  /** What exactly is wrong with the request, for the client; never repeats what it sent. */
+  readonly errors?: readonly Readonly<Record<string, string>>[];
   /** Seconds for a Retry-After header. */
   readonly retryAfter?: number;
   readonly cause?: unknown;
@@ -90,6 +99,8 @@ export interface ErrorFacts {
   readonly status?: number;
   /** Further response headers, lower-case names. */
   readonly headers?: Readonly<Record<string, string>>;
+  /** Somebody else's answer to the client, given instead of the problem document; not to gRPC clients, who get the status of the code. */
+  readonly answer?: { readonly headers: Readonly<Record<string, string | string[]>>; readonly body: Buffer };
 }
 
 /** An error with a stable SLV_ code. `message` goes to the log; clients get the code's title and `detail`. */

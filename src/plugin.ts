@@ -23,6 +23,7 @@ export type {
 export { TRANSPORT_CODES } from './dispatch.ts';
 export type { Code, ErrorFacts } from './errors.ts';
 export { SelvedgeError } from './errors.ts';
+export { type ResponsePayload, readResponseBody, transformResponseBody } from './http/response-body.ts';
 export type { Verdict } from './policies/authorization.ts';
 export type { HedgePolicy } from './policies/hedge.ts';
 export type { OutlierPolicy } from './policies/outlier-detection.ts';
@@ -100,10 +101,14 @@ export interface Exchange {
   readonly attempts: readonly Attempt[];
   /** Milliseconds on the process clock (performance.now). */
   readonly startedAt: number;
+  /** Milliseconds on the process clock after which nothing is started for it any more; Infinity: it came without a deadline. */
+  readonly deadlineAt: number;
   /** Why Selvedge itself answered or broke off: `route_not_found`, `upstream_reset` … null: the service's own answer went through. */
   reason: string | null;
   /** What exactly a plugin had against the request, for the log: `jwt_expired`. */
   because: string | null;
+  /** What the cache did with it, for the log: `hit`, `miss` …; null: there was none in its way. */
+  cache: string | null;
   /** Name of the policy that decided whether the request may go where it wants to; null: none was asked. */
   decidedBy: string | null;
   /** What it decided: `allowed`, `denied`, or `audit_denied` where it is on trial. */
@@ -210,6 +215,8 @@ export interface ChainInfo {
   readonly owner: string;
   /** Of Selvedge. */
   readonly version: string;
+  /** True where this is what remains of a list for requests that no route takes: plugins beside yours may be missing. */
+  readonly unrouted: boolean;
 }
 
 declare module 'fastify' {
@@ -217,6 +224,8 @@ declare module 'fastify' {
     readonly selvedge: Exchange;
     /** Set by the `mtls` plugin: who the other end of the connection is, as far as its certificate proves it. */
     readonly peer: Peer | null;
+    /** Set by the `api-key` plugin: the label of the key that the request showed; null (or, without the plugin, undefined): none. */
+    readonly apiKey?: string | null;
   }
   interface FastifyInstance {
     readonly upstream: Upstream;
@@ -224,6 +233,11 @@ declare module 'fastify' {
     readonly chain: ChainInfo;
     /** Process-wide prom-client registry. Label values must never come from a client. */
     readonly metrics: Registry;
+    /**
+     * Keys of your own for `rate-limit`: with `app.rateLimitKeys.set('tenant', (request) => …)`, `key: { plugin: tenant }` charges what the
+     * function returns, asked in `preHandler`. Null: the client address is charged. Set them while the plugin loads.
+     */
+    readonly rateLimitKeys: Map<string, (request: FastifyRequest) => string | null>;
     /** Process logger. */
     readonly logger: Logger;
   }
@@ -243,6 +257,8 @@ export interface OptionProblem {
   readonly path: string;
   /** What is wrong and what to do; no full stop. */
   readonly message: string;
+  /** `warning`: said by `check`, `run` and a reload, and the options are used all the same. Default: `error`. */
+  readonly severity?: 'error' | 'warning';
 }
 
 /** What Selvedge reads of a plugin beside fastify-plugin's own metadata. All of it works offline, for `selvedge check`. */
@@ -257,7 +273,7 @@ export interface PluginDescription<S extends TSchema> {
   /** Lower-case request headers that carry an identity which this plugin vouches for: removed from every request before the chain begins. */
   readonly identityHeaders?: (options: Static<S>) => readonly string[];
   /**
-   * In the list of a gateway: whether requests that match no route, or are refused before one is chosen, pass it too. `route` is null
+   * In the list of a gateway or listener: whether requests that match no route, or are refused before one is chosen, pass it too. `route` is null
    * then, and what they are refused for may be their host or path. Default: they pass what every gateway begins with, no more.
    */
   readonly unrouted?: boolean;

@@ -7,13 +7,19 @@ import { UNIT_PATTERNS } from './units.ts';
 export interface Says {
   readonly example?: unknown;
   readonly default?: unknown;
+  /** It is never shown; see SECRET. */
+  readonly secret?: boolean;
 }
 
-function said(description: string, { example, default: fallback }: Says): Record<string, unknown> {
+/** For what is secret, and for maps and lists of it: `print`, the admin API, problems and logs never show it. */
+export const SECRET = { writeOnly: true } as const;
+
+function said(description: string, { example, default: fallback, secret }: Says): Record<string, unknown> {
   return {
     description,
     ...(fallback === undefined ? {} : { default: fallback }),
     ...(example === undefined ? {} : { examples: [example] }),
+    ...(secret === true ? SECRET : {}),
   };
 }
 
@@ -33,6 +39,17 @@ export function text(
 export function integer(description: string, says: Says & { readonly minimum: number; readonly maximum?: number }) {
   const { minimum, maximum } = says;
   return Type.Integer({ ...said(description, says), minimum, ...(maximum === undefined ? {} : { maximum }) });
+}
+
+/** A bound that may be off. */
+export function countOrNone(description: string, says: Says = {}) {
+  return Type.Unsafe<number | string>({
+    type: ['string', 'integer'],
+    pattern: '^(?:none|[1-9]\\d{0,8})$',
+    minimum: 1,
+    patternErrorMessage: 'must be a whole number from 1 on, or none',
+    ...said(description, says),
+  });
 }
 
 export function flag(description: string, says: Says = {}) {
@@ -169,21 +186,30 @@ export const rewrite = object(
   { example: { prefix: '/' } },
 );
 
-/** `- cors`, `- rate-limit: { max: 5 }`, `- cors: false`. */
+/** One item of a list of plugins in its long form: the plugin by its name, and whether it is locked. */
+export type PluginItem = {
+  [name: string]: { [option: string]: unknown } | boolean | null;
+} & { locked?: boolean };
+
+const pluginItem = Type.Unsafe<PluginItem>({
+  type: 'object',
+  properties: {
+    locked: flag(
+      'Beside a plugin of a gateway or listener: lists further in can neither replace it nor switch it off.',
+    ),
+  },
+  additionalProperties: Type.Union([Type.Object({}, { additionalProperties: true }), Type.Boolean(), Type.Null()]),
+  if: { type: 'object', properties: { locked: {} }, required: ['locked'] },
+  // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema.
+  then: { minProperties: 2, maxProperties: 2 },
+  else: { minProperties: 1, maxProperties: 1 },
+  description: 'A plugin with options, or `false` to switch an inherited one off.',
+});
+
+/** `- cors`, `- rate-limit: { max: 5 }`, `- cors: false`, `- { jwt: { … }, locked: true }`. */
 export const plugins = (description: string) =>
   list(
-    Type.Union([
-      Type.String({ minLength: 1, description: 'A plugin with its defaults.' }),
-      Type.Record(
-        Type.String({ minLength: 1 }),
-        Type.Union([Type.Object({}, { additionalProperties: true }), Type.Boolean(), Type.Null()]),
-        {
-          minProperties: 1,
-          maxProperties: 1,
-          description: 'A plugin with options, or `false` to switch an inherited one off.',
-        },
-      ),
-    ]),
+    Type.Union([Type.String({ minLength: 1, description: 'A plugin with its defaults.' }), pluginItem]),
     `${description} A built-in name, a package, or a path that starts with \`./\`, \`../\` or \`/\`.`,
     { default: [], example: ['request-id', { 'body-limit': { max: '1MiB' } }] },
   );

@@ -6,8 +6,8 @@ import { openAuthorityDirectory } from '../identity/authority-directory.ts';
 import { makeToken } from '../identity/ca/join-tokens.ts';
 import { revoke } from '../identity/ca/revoked.ts';
 import { trustDomainOf } from '../identity/ca/trust-domain.ts';
-import { writePrivate } from '../identity/private-files.ts';
 import { parseSpiffeId } from '../identity/spiffe-id.ts';
+import { writePrivate } from '../private-files.ts';
 import { DAY_MS, MINUTE_MS, spanOf } from './ca-options.ts';
 import { type CommandInput, EXIT, type Io, UsageError } from './command.ts';
 

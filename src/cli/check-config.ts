@@ -2,7 +2,7 @@
 import { type LoadOptions, type LoadResult, loadConfig } from '../config/load.ts';
 import { hasErrors, inOrder } from '../config/problem.ts';
 import { builtins } from '../plugins/index.ts';
-import { checkPlugins } from '../proxy/load-plugin.ts';
+import { checkPlugins, optionSchemas } from '../proxy/load-plugin.ts';
 import { locatePluginProblem } from '../proxy/locate-plugin-problem.ts';
 import { findRouteConflicts } from '../routing/conflicts.ts';
 
@@ -11,8 +11,9 @@ export async function checkConfig(path: string, options: LoadOptions = {}): Prom
   const result = await loadConfig(path, options);
   const { config, understood, provenance } = result;
   if (understood === null || provenance === null) return result;
+  provenance.hide(await optionSchemas(understood, builtins));
   const plugins = (await checkPlugins(understood, builtins)).map((problem) =>
-    locatePluginProblem(problem, understood, provenance),
+    provenance.scrub(locatePluginProblem(problem, understood, provenance)),
   );
   // Routes that lost a part to a mistake would seem to clash.
   const conflicts = config === null ? [] : findRouteConflicts(config);

@@ -25,24 +25,17 @@ export interface Selection {
 export function annotate(provenance: Provenance, selection: Selection | null): Annotated {
   const { raw } = provenance;
   const root: ValueOrigin = { place: null, variables: [], redacted: null };
-  const tree = visit(provenance, null, raw, root, false);
+  const tree = visit(provenance, null, raw, root);
   return selection === null ? tree : select(tree, selection);
 }
 
-function visit(
-  provenance: Provenance,
-  key: string | null,
-  value: unknown,
-  origin: ValueOrigin,
-  inOptions: boolean,
-): Annotated {
+function visit(provenance: Provenance, key: string | null, value: unknown, origin: ValueOrigin): Annotated {
   if (origin.redacted !== null) return { key, origin, scalar: origin.redacted, parts: null };
   if (typeof value === 'function') return { key, origin, scalar: '[function]', parts: null };
   if (typeof value !== 'object' || value === null) return { key, origin, scalar: value, parts: null };
   const list = Array.isArray(value);
-  const options = inOptions || key === 'plugins';
   const items = Object.entries(value).map(([name, inner]) =>
-    visit(provenance, list ? null : name, inner, provenance.of(value, name, options), options),
+    visit(provenance, list ? null : name, inner, provenance.of(value, name)),
   );
   return { key, origin, scalar: undefined, parts: { list, items } };
 }

@@ -7,10 +7,11 @@ import type {
   ExplainedVerdict,
   Explanation,
 } from '../routing/explanation.ts';
+import { chainLines } from './chain-text.ts';
 
 /** Ends with a line break. */
 export function explanationText(explanation: Explanation): string {
-  const { listener, request, considered, refused, route, egress, authorization } = explanation;
+  const { listener, request, considered, refused, route, egress, redirected, authorization } = explanation;
   const lines = [
     `listener    ${listener.role} ${listener.owner}, ${listener.name} (${listener.address})`,
     `host        ${request.host === null ? 'malformed' : request.host || 'none'}`,
@@ -20,12 +21,13 @@ export function explanationText(explanation: Explanation): string {
   if (considered.length > 0) lines.push('considered', ...considered.map(candidateLine));
   if (refused !== null) {
     lines.push(`answer      ${refused.status} ${refused.code}: ${refused.why}`);
+  } else if (redirected !== undefined) {
+    lines.push(`answer      ${redirected.status}, location: ${redirected.location} (the listener has "redirect")`);
   } else if (egress !== undefined) {
     lines.push(`egress      ${egress}`);
   } else if (route !== null) {
     lines.push(`route       ${route.name} (${route.place}), by ${route.match}`);
-    const chain = route.chain.map(({ plugin, from }) => `${plugin} (${from})`);
-    lines.push(`chain       ${chain.length === 0 ? 'no plugin' : chain.join(' > ')}`);
+    lines.push('chain', ...chainLines(route).map((line) => `  ${line}`));
     lines.push(...actionLines(route.action), ...(authorization ?? []).map(verdictLine));
   }
   return `${lines.join('\n')}\n`;

@@ -147,8 +147,7 @@ function chooseHop(config: Config, service: string, listener: string | null): Li
 /** The listener with its routes and the chain they inherit, as the runtime compiles it. */
 function listenerOf(config: Config, spec: ListenerSpec): ExplainedListener {
   const { role, owner, name, fixedService } = spec;
-  const { own, inherited, routes } = listenerScope(config, spec);
-  const ownName = role === 'gateway' ? `gateway ${owner}` : `service ${owner}`;
+  const { layers, routes } = listenerScope(config, spec);
   return {
     role,
     owner,
@@ -156,7 +155,8 @@ function listenerOf(config: Config, spec: ListenerSpec): ExplainedListener {
     address: formatHostPort(spec.host, spec.port),
     scheme: spec.tls === null ? 'http' : 'https',
     routes,
-    inherited: inherited.map((use) => ({ use, from: own.includes(use) ? ownName : 'default' })),
+    layers,
     fixedService,
+    ...(spec.redirect === undefined ? {} : { redirect: spec.redirect }),
   };
 }

@@ -6,6 +6,7 @@ import type { CompleteConfig, CompletePlugin } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import type { KnownNames } from './known-names.ts';
 import type { AuthorizationPolicy, Config } from './model.ts';
+import { partsOf } from './plugin-uses.ts';
 import { formatPlace } from './problem.ts';
 import { CALLER_ID, type ConditionsInput, rulesOf, writtenPolicies } from './resolve-authorization.ts';
 import { didYouMean } from './suggest.ts';
@@ -41,15 +42,17 @@ export function checkAuthorization(written: Cursor<CompleteConfig>, config: Conf
 
 /** A plugin of that name among others would take the place of the one that applies the policies, or switch it off. */
 function checkListed(written: Cursor<CompleteConfig>): void {
+  const gateways = written.at('gateways').filled().entries();
   const owners = [
-    ...[...written.at('gateways').filled().entries(), ...written.at('services').filled().entries()].map(
+    ...[...gateways, ...written.at('services').filled().entries()].map(
       ([, owner]) => owner as Cursor<{ plugins?: CompletePlugin[] }>,
     ),
+    ...(gateways.flatMap(([, gateway]) => gateway.at('listeners').items()) as Cursor<{ plugins?: CompletePlugin[] }>[]),
     ...(written.at('routes').filled().items() as Cursor<{ plugins?: CompletePlugin[] }>[]),
   ];
   for (const owner of owners) {
     for (const plugin of owner.at('plugins').items() as Cursor<CompletePlugin>[]) {
-      if (Object.keys(plugin.value)[0] === 'authorization')
+      if (partsOf(plugin).used === 'authorization')
         plugin.error('is not for lists of plugins: policies stand under "authorization" at the top or at a service');
     }
   }

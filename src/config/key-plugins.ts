@@ -4,6 +4,7 @@ import { type MirrorOptions, mirrorProblems } from '../policies/mirror.ts';
 import type { CompleteConfig, CompleteRoute } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import type { Action, PluginOff, PluginUse } from './model.ts';
+import { partsOf } from './plugin-uses.ts';
 import { reportProblems } from './policy-problems.ts';
 
 /** Keys that mean what a plugin of the same name means. */
@@ -18,8 +19,8 @@ export function keyPlugins(
   for (const name of SAID_ONCE) {
     if (route.at(name).given() === null) continue;
     for (const plugin of route.at('plugins').items()) {
-      const [[used, options]] = plugin.entries();
-      if (used === name && options.value !== false)
+      const { used, options } = partsOf(plugin);
+      if (used === name && options !== false)
         plugin.error(`the route says "${name}" as a key of its own too: say it once`);
     }
   }

@@ -17,6 +17,7 @@ import { type FilesResult, readPath } from './read-files.ts';
 import { readObject } from './read-module.ts';
 import { resolveConfig as resolveComplete } from './resolve.ts';
 import { ConfigSchema } from './schema.ts';
+import { secretsOf } from './secrets.ts';
 import { checkSemantics, checkUnused } from './semantics.ts';
 import { expandShorthand } from './shorthand.ts';
 import type { SubstitutionContext } from './substitute.ts';
@@ -87,12 +88,17 @@ async function load(
 
   const origins = new Origins();
   const written = origins.plain(merged.tree);
+  const secrets = secretsOf(written, ConfigSchema, origins.secrets);
   const names = knownNames(written);
   problems.push(...origins.faults);
   problems.push(...unheard(refuseUnsupported(written, origins), problems));
   const valid = validate(written, origins);
   problems.push(...unheard(valid.problems, problems));
-  if (valid.config === null) return nothingOf(problems, files);
+  if (valid.config === null)
+    return nothingOf(
+      problems.map((problem) => secrets.scrubProblem(problem)),
+      files,
+    );
 
   expandShorthand(valid.config, origins);
   fillDefaults(ConfigSchema, valid.config);
@@ -115,9 +121,9 @@ async function load(
   return {
     config: hasErrors(problems) ? null : config,
     understood: config,
-    problems: inOrder(problems),
+    problems: inOrder(problems.map((problem) => secrets.scrubProblem(problem))),
     files: [...files],
-    provenance: new Provenance(valid.config, origins),
+    provenance: new Provenance(valid.config, origins, secrets),
   };
 }
 

@@ -1,4 +1,5 @@
 // The resolved config: defaults filled in, units parsed, names checked. What every part after `config/` reads; frozen all the way down.
+import type { ErrorPage } from '../http/error-pages.ts';
 import type { AuthorizationRule, AuthorizationRules } from '../policies/authorization.ts';
 import type { HedgePolicy } from '../policies/hedge.ts';
 import type { OutlierPolicy } from '../policies/outlier-detection.ts';
@@ -117,6 +118,7 @@ export interface Limits {
   readonly keepAliveTimeoutMs: number;
   readonly tlsHandshakeTimeoutMs: number;
   readonly connections: number;
+  readonly connectionsPerClient: number;
 }
 
 export interface Gateway {
@@ -124,6 +126,7 @@ export interface Gateway {
   readonly at: Place;
   readonly clientAddress: ClientAddress;
   readonly listeners: readonly Listener[];
+  readonly errorPages: readonly ErrorPage[];
   readonly plugins: readonly PluginUse[];
 }
 
@@ -135,6 +138,8 @@ export interface ClientAddress {
   readonly header: string;
   /** How many trusted proxies stand in front; null: as many as `trustedProxies` matches. */
   readonly hops: number | null;
+  /** Connections of `trustedProxies` begin with a PROXY header. */
+  readonly proxyProtocol: boolean;
 }
 
 export interface Listener {
@@ -145,6 +150,10 @@ export interface Listener {
   readonly port: number;
   readonly tls: ListenerTls | null;
   readonly limits: Limits;
+  /** After those of the gateway. */
+  readonly plugins: readonly (PluginUse | PluginOff)[];
+  /** Every request is sent to https, at this port; null: requests are served. */
+  readonly redirect: { readonly port: number } | null;
 }
 
 export interface ListenerTls {
@@ -164,6 +173,10 @@ export interface PluginUse {
   readonly at: Place;
   /** Folder that packages are resolved from. */
   readonly baseDir: string;
+  /** Lists further in can neither replace it nor switch it off; of gateways and listeners. */
+  readonly locked?: true;
+  /** Absolute paths of files that the options name: the chain is another one when their content is. */
+  readonly files?: readonly string[];
 }
 
 export interface ServiceConfig {
@@ -372,7 +385,7 @@ export interface RolloutPolicy {
   readonly at: Place;
 }
 
-/** `- cors: false`: switches an inherited plugin off. */
+/** `- cors: false`: switches an inherited plugin off; of listeners and routes. */
 export interface PluginOff {
   readonly off: string;
   readonly at: Place;

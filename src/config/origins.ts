@@ -22,10 +22,16 @@ interface Container {
 export class Origins {
   readonly #containers = new WeakMap<object, Container>();
   readonly #faults: Problem[] = [];
+  readonly #secrets: unknown[] = [];
 
   /** References that could not be filled, by now with their paths. */
   get faults(): readonly Problem[] {
     return this.#faults;
+  }
+
+  /** Values that hold a file's content, or a variable whose name says that it is secret. */
+  get secrets(): readonly unknown[] {
+    return this.#secrets;
   }
 
   /** Of a map or list; undefined for one that a default brought in. */
@@ -79,7 +85,10 @@ export class Origins {
   #build(tree: Tree, path: string, keyPlace: Place, part: Part): { value: unknown; origin: Origin } {
     const origin: Origin = { ...tree.source, path, keyPlace };
     for (const message of origin.faults) this.#faults.push({ severity: 'error', place: origin.place, path, message });
-    if (tree.kind === 'leaf') return { value: tree.value, origin };
+    if (tree.kind === 'leaf') {
+      if (origin.secret) this.#secrets.push(tree.value);
+      return { value: tree.value, origin };
+    }
     if (tree.kind === 'list') {
       const built = tree.items.map((item, index) => this.#build(item, `${path}[${index}]`, item.source.place, part));
       const value = built.map((item) => item.value);

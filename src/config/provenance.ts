@@ -1,6 +1,17 @@
 // The effective config as users write it, defaults included, and where each of its values came from.
 import type { Place } from './model.ts';
 import type { Json, Origin, Origins } from './origins.ts';
+import type { Problem } from './problem.ts';
+import { ConfigSchema } from './schema.ts';
+import {
+  eachSecret,
+  NO_OPTIONS,
+  type OptionSchemas,
+  REDACTED,
+  SecretMarks,
+  type SecretTexts,
+  withoutUrlPassword,
+} from './secrets.ts';
 
 /** Where one value came from. */
 export interface ValueOrigin {
@@ -12,37 +23,44 @@ export interface ValueOrigin {
   readonly redacted: string | null;
 }
 
-export const REDACTED = '[redacted]';
-
-/** Keys of plugin options whose values are secret wherever they were written. */
-const SECRET_OPTION = /(?:secret|password|passphrase|credentials?|privatekey|api-?key|token|authorization)$/i;
-/** Keys of the config itself, and options that hold hashes of secrets, whose values are secret, as paths. */
-const SECRET_KEY =
-  /^(?:routes\[\d+\]\.session\.secret$|mesh\.identity\.ca\.token$|telemetry\.tracing\.headers\.|.*\bplugins\[\d+\]\.(?:api-key\.keys|basic-auth\.users)\b)/;
-/** `redis://user:password@host`. */
-const URL_PASSWORD = /^([a-z][a-z0-9+.-]*:\/\/[^/@:\s]*):[^/@\s]*@/i;
-
 const DEFAULT: ValueOrigin = { place: null, variables: [], redacted: null };
 
 export class Provenance {
   readonly #config: Json;
   readonly #origins: Origins;
+  readonly #secrets: SecretTexts;
+  readonly #marks = new SecretMarks();
 
-  constructor(config: Json, origins: Origins) {
+  constructor(config: Json, origins: Origins, secrets: SecretTexts) {
     this.#config = config;
     this.#origins = origins;
+    this.#secrets = secrets;
+    this.hide(NO_OPTIONS);
+  }
+
+  /** Takes in which options of plugins are secret. */
+  hide(optionsOf: OptionSchemas): void {
+    eachSecret(ConfigSchema, this.#config, optionsOf, (container, key, value) => {
+      this.#marks.add(container, key);
+      this.#secrets.add(value);
+    });
+  }
+
+  /** A problem whose message has no secret of this config in it. */
+  scrub(problem: Problem): Problem {
+    return this.#secrets.scrubProblem(problem);
   }
 
   /** The whole config in the form of `ConfigInput`, secrets replaced by `[redacted]`: what `print` and the admin API show. */
   effective(): Json {
-    return this.#redact(this.#config, '', false, DEFAULT) as Json;
+    return this.#redact(this.#config, DEFAULT) as Json;
   }
 
   /** Where the value under a key or index came from. `container` is a part of `raw`. */
-  of(container: object, key: string | number, inOptions: boolean): ValueOrigin {
+  of(container: object, key: string | number): ValueOrigin {
     const origin = this.#origins.child(container, key);
     const value = (container as Json)[key];
-    return describe(origin, String(key), value, inOptions);
+    return describe(origin, value, this.#marks.has(container, key));
   }
 
   /** The values behind `effective`, secrets included: never show them without asking `of`. */
@@ -62,31 +80,25 @@ export class Provenance {
     return place;
   }
 
-  #redact(value: unknown, key: string, inOptions: boolean, origin: ValueOrigin): unknown {
+  #redact(value: unknown, origin: ValueOrigin): unknown {
     if (origin.redacted !== null) return origin.redacted;
     if (typeof value === 'function') return `[function ${value.name}]`;
     if (typeof value !== 'object' || value === null) return value;
-    const options = inOptions || key === 'plugins';
-    if (Array.isArray(value))
-      return value.map((item, index) => this.#redact(item, String(index), options, this.of(value, index, options)));
+    if (Array.isArray(value)) return value.map((item, index) => this.#redact(item, this.of(value, index)));
     return Object.fromEntries(
-      Object.entries(value).map(([name, inner]) => [
-        name,
-        this.#redact(inner, name, options, this.of(value, name, options)),
-      ]),
+      Object.entries(value).map(([name, inner]) => [name, this.#redact(inner, this.of(value, name))]),
     );
   }
 }
 
-function describe(origin: Origin | undefined, key: string, value: unknown, inOptions: boolean): ValueOrigin {
+function describe(origin: Origin | undefined, value: unknown, marked: boolean): ValueOrigin {
   if (origin === undefined) return DEFAULT;
-  const hidden = (inOptions && SECRET_OPTION.test(key)) || SECRET_KEY.test(origin.path) || origin.secret;
+  const hidden = marked || origin.secret;
   return { place: origin.place, variables: origin.variables, redacted: redaction(value, hidden) };
 }
 
 function redaction(value: unknown, hidden: boolean): string | null {
   // `api-key: false` switches a plugin off.
   if (typeof value === 'boolean' || (typeof value === 'object' && value !== null)) return null;
-  if (hidden) return REDACTED;
-  return typeof value === 'string' && URL_PASSWORD.test(value) ? value.replace(URL_PASSWORD, `$1:${REDACTED}@`) : null;
+  return hidden ? REDACTED : withoutUrlPassword(value);
 }

@@ -20,7 +20,8 @@ export function withRedis<T extends WithPlugins>(config: T, written: Cursor<Comp
   };
   const each = <U extends { readonly plugins: readonly unknown[] }>(scopes: readonly U[]): U[] =>
     scopes.map((scope) => ({ ...scope, plugins: scope.plugins.map(give) }));
-  const { gateways, services, routes } = config;
+  const { services, routes } = config;
+  const gateways = config.gateways.map((gateway) => ({ ...gateway, listeners: each(gateway.listeners) }));
   const given = { ...config, gateways: each(gateways), services: each(services), routes: each(routes) };
   if (!used) redis.warn('nothing counts there: no "rate-limit" says "shared: true"');
   return given;

@@ -6,8 +6,10 @@ import type { Cursor } from './cursor.ts';
 import { HEADER_NAME } from './header-names.ts';
 import { listenHost } from './listen-host.ts';
 import type { ClientAddress, Gateway, Limits, Listener, ListenerTls } from './model.ts';
-import { pluginUses } from './plugin-uses.ts';
-import { bytes, bytesPerSecond, milliseconds } from './units.ts';
+import { isUse, pluginUses } from './plugin-uses.ts';
+import { resolveErrorPages } from './resolve-error-pages.ts';
+import { resolveRedirect } from './resolve-redirect.ts';
+import { bytes, bytesPerSecond, countOrInfinity, milliseconds } from './units.ts';
 
 export function resolveGateway(name: string, gateway: Cursor<CompleteGateway>, clock: Clock): Gateway {
   const limits = resolveLimits(gateway.at('limits').filled());
@@ -23,8 +25,12 @@ export function resolveGateway(name: string, gateway: Cursor<CompleteGateway>, c
     name,
     at: gateway.keyPlace,
     clientAddress: resolveClientAddress(gateway.at('clientAddress').filled()),
-    listeners: listeners.map((listener) => resolveListener(listener, limits, clock)),
-    plugins: pluginUses(gateway.at('plugins').items()),
+    listeners: listeners.map((listener) => ({
+      ...resolveListener(listener, limits, clock),
+      redirect: resolveRedirect(listener, listeners),
+    })),
+    errorPages: resolveErrorPages(gateway.at('errorPages')),
+    plugins: pluginUses('gateway', gateway.at('plugins').items()).filter(isUse),
   };
 }
 
@@ -38,14 +44,22 @@ function resolveClientAddress(written: Cursor<NonNullable<CompleteGateway['clien
   if (!HEADER_NAME.test(header.value)) header.error(`"${header.value}" is not a header name`);
   const hops = written.at('hops').given();
   if (hops !== null && trusted.length === 0) hops.warn('has no effect without "trustedProxies": no proxy is believed');
+  const proxyProtocol = written.at('proxyProtocol').filled();
+  if (proxyProtocol.value && trusted.length === 0)
+    proxyProtocol.error('nobody may send a PROXY header: name the addresses of the load balancer in "trustedProxies"');
   return {
     trustedProxies: trusted.map(({ value }) => value),
     header: header.value.toLowerCase(),
     hops: hops?.value ?? null,
+    proxyProtocol: proxyProtocol.value,
   };
 }
 
-function resolveListener(listener: Cursor<CompleteListener>, inherited: Limits, clock: Clock): Listener {
+function resolveListener(
+  listener: Cursor<CompleteListener>,
+  inherited: Limits,
+  clock: Clock,
+): Omit<Listener, 'redirect'> {
   const tls = listener.at('tls').given();
   const limits = listener.at('limits').given();
   return {
@@ -55,6 +69,7 @@ function resolveListener(listener: Cursor<CompleteListener>, inherited: Limits, 
     port: listener.value.port,
     tls: tls === null ? null : resolveTls(tls, clock),
     limits: limits === null ? inherited : { ...inherited, ...resolveLimits(limits) },
+    plugins: pluginUses('listener', listener.at('plugins').items()),
   };
 }
 
@@ -82,6 +97,7 @@ export function resolveLimits(limits: Cursor<LimitsInput>): Limits {
   }
   for (const key of ['headerCount', 'connections'] as const)
     take(found, key, limits.at(key).given(), ({ value }) => value);
+  take(found, 'connectionsPerClient', limits.at('connectionsPerClient').given(), countOrInfinity);
   take(found, 'bodyMinRate', limits.at('bodyMinRate').given(), bytesPerSecond);
   return found as unknown as Limits;
 }

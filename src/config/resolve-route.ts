@@ -6,7 +6,7 @@ import type { Cursor } from './cursor.ts';
 import { resolveHeaderChanges, resolveHeaders } from './header-names.ts';
 import { keyPlugins } from './key-plugins.ts';
 import type { Action, Backend, Match, Redirect, Rewrite, RouteConfig } from './model.ts';
-import { pluginUse } from './plugin-uses.ts';
+import { pluginUses } from './plugin-uses.ts';
 import { resolveHost, resolveMatch } from './resolve-match.ts';
 import { resolveHedge, resolveRetry, resolveTimeouts } from './resolve-retry.ts';
 import { resolveRollout } from './resolve-rollout.ts';
@@ -39,7 +39,7 @@ export function resolveRoute(route: Cursor<CompleteRoute>, config: Cursor<Comple
       ),
     ],
     matches,
-    plugins: [...route.at('plugins').items().map(pluginUse), ...keyPlugins(route, config, action)],
+    plugins: [...pluginUses('route', route.at('plugins').items()), ...keyPlugins(route, config, action)],
     action,
     rewrite: resolveRewrite(route.at('rewrite').given(), matches),
     requestHeaders: resolveHeaderChanges(route.at('requestHeaders').given(), 'request'),

@@ -6,7 +6,7 @@ import type { CompleteService } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import { listenHost } from './listen-host.ts';
 import type { EndpointConfig, Hop, MtlsMode, ServiceConfig, UpstreamTls } from './model.ts';
-import { pluginUses } from './plugin-uses.ts';
+import { isUse, pluginUses } from './plugin-uses.ts';
 import {
   resolveConcurrency,
   resolveConnections,
@@ -45,7 +45,7 @@ export function resolveService(
     tls: tls === null || tls.value === false ? null : resolveTls(tls as Cursor<TlsInput>, clock),
     mtls: service.value.mtls ?? meshMtls,
     internal: hop === null ? null : resolveHop(name, hop, service.at('endpoints').items(), endpoints),
-    plugins: pluginUses(service.at('plugins').items()),
+    plugins: pluginUses('service', service.at('plugins').items()).filter(isUse),
     loadBalancing: resolveLoadBalancing(service.at('loadBalancing').filled()),
     locality: resolveLocality(service, endpoints),
     slowStartMs: slowStart === null ? 0 : milliseconds(slowStart.at('window').filled()),

@@ -2,7 +2,9 @@
 import * as Type from 'typebox/type';
 import {
   choice,
+  countOrNone,
   duration,
+  flag,
   integer,
   list,
   NAME_KEY,
@@ -46,6 +48,12 @@ function limitKeys(defaults: boolean) {
     connections: Type.Optional(
       integer('Open client connections of one listener; past it, new ones are closed.', { minimum: 1, ...or(10_000) }),
     ),
+    connectionsPerClient: Type.Optional(
+      countOrNone(
+        'Those of one address (IPv6: of one /64); past it, new ones are closed. `trustedProxies` have no such bound. `none`: none.',
+        or('none'),
+      ),
+    ),
   };
 }
 
@@ -79,6 +87,12 @@ export const clientAddress = object(
         maximum: 32,
         example: 1,
       }),
+    ),
+    proxyProtocol: Type.Optional(
+      flag(
+        'Connections of `trustedProxies` begin with a PROXY header (version 1 or 2) that says who the client is; one without it is closed.',
+        { default: false },
+      ),
     ),
   },
   'How the address of the client is found.',
@@ -132,15 +146,79 @@ const listenerTls = object(
   { example: { certificates: [{ cert: 'edge.crt', key: 'edge.key' }] } },
 );
 
+const redirect = Type.Union(
+  [
+    Type.Literal('https'),
+    object(
+      {
+        scheme: choice(['https'], 'Where to: `https`, the only one.'),
+        port: Type.Optional(
+          port('The port that clients reach. Not given: that of the first listener with `tls`, else 443.', {
+            any: false,
+            example: 443,
+          }),
+        ),
+      },
+      'As `https`, to a port of its own: the one outside often differs from the one that the process listens on.',
+    ),
+  ],
+  {
+    description: 'Sends every request here to https: the same host, path and query. Not together with `tls`.',
+    examples: ['https'],
+  },
+);
+
 const listener = object(
   {
     name: name('Unique in its gateway; routes choose listeners by it.', 'https'),
     host: Type.Optional(text('Address to listen on.', { default: '0.0.0.0', minLength: 1 })),
     port: port('Port to listen on. `0`: any free one.', { example: 8443 }),
     tls: Type.Optional(listenerTls),
+    redirect: Type.Optional(redirect),
     limits: Type.Optional(listenerLimits),
+    plugins: Type.Optional(
+      plugins('What runs at this listener, after the plugins of the gateway and before those of the route.'),
+    ),
   },
   'One address that clients connect to.',
+);
+
+const errorPages = named(
+  Type.Union([
+    Type.String({ minLength: 1, description: 'A file whose name ends in .html or .json.' }),
+    object(
+      {
+        html: Type.Optional(
+          text(
+            'For clients that want HTML rather than JSON. What begins with `<` is the page itself, anything else a file.',
+            {
+              example: 'pages/404.html',
+              minLength: 1,
+            },
+          ),
+        ),
+        json: Type.Optional(
+          text(
+            'Instead of the problem document. What begins with `{` or `[` is the text itself, anything else a file.',
+            {
+              example: '{"error":"{{code}}","request":"{{requestId}}"}',
+              minLength: 1,
+            },
+          ),
+        ),
+      },
+      'By what the client would rather have.',
+      { minProperties: 1 },
+    ),
+  ]),
+  'What the gateway says when it answers by itself, by status (`404`) or class (`4xx`, `5xx`). Placeholders: `{{status}}`, `{{title}}`, `{{code}}`, `{{detail}}`, `{{requestId}}`. Files are watched.',
+  {
+    keys: Type.String({
+      pattern: '^[45](?:\\d\\d|xx)$',
+      patternErrorMessage: 'must be a status such as 404, or 4xx or 5xx',
+    }),
+    example: { 404: 'pages/404.html', '5xx': { html: '<h1>{{title}}</h1><p>{{requestId}}</p>' } },
+  },
 );
 
 const gateway = object(
@@ -151,7 +229,10 @@ const gateway = object(
       minItems: 1,
       example: [{ name: 'http', port: 8080 }],
     }),
-    plugins: Type.Optional(plugins('The chain of every route here, before the plugins of the route itself.')),
+    errorPages: Type.Optional(errorPages),
+    plugins: Type.Optional(
+      plugins('The chain of every route here, before the plugins of the listener and of the route itself.'),
+    ),
   },
   'One edge gateway: what `selvedge run --gateway NAME` runs.',
   { example: { listeners: [{ name: 'http', port: 8080 }] } },

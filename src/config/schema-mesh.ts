@@ -38,6 +38,7 @@ const identity = object(
           token: Type.Optional(
             text('Join token for the first certificate; afterwards the certificate itself renews.', {
               example: '…',
+              secret: true,
             }),
           ),
           trust: file('PEM file with the root of the CA.', 'ca.crt'),

@@ -202,7 +202,7 @@ const route = object(
         example: [{ path: '/orders' }],
       }),
     ),
-    plugins: Type.Optional(plugins('What runs for this route, after the plugins of the gateway.')),
+    plugins: Type.Optional(plugins('What runs for this route, after the plugins of the gateway and of the listener.')),
     to: Type.Optional(to),
     redirect: Type.Optional(redirect),
     respond: Type.Optional(respond),

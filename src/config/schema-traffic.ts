@@ -62,7 +62,7 @@ export const session = Type.Object(
       text(
         'What the cookies are signed with, at least 16 characters. Not given: a random one, which no other process knows and no restart survives.',
         // biome-ignore lint/suspicious/noTemplateCurlyInString: a reference as configs write it.
-        { example: '${file:/run/secrets/session}' },
+        { example: '${file:/run/secrets/session}', secret: true },
       ),
     ),
   },

@@ -121,6 +121,7 @@ const tracing = Type.Union(
           named(Type.String(), 'Headers for the collector. Their values are never shown.', {
             default: {},
             example: { 'x-tenant': 'acme' },
+            secret: true,
           }),
         ),
         trustParent: Type.Optional(

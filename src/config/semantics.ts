@@ -1,6 +1,7 @@
 // What a config must make sense of beyond its shape: names that exist, names that are unique, roles that can run.
 import { checkAddresses, type RoleSelection } from './addresses.ts';
 import { checkAuthorization } from './check-authorization.ts';
+import { checkPlugins } from './check-plugins.ts';
 import { checkTcp } from './check-tcp.ts';
 import type { CompleteConfig, CompleteRoute } from './complete.ts';
 import type { Cursor } from './cursor.ts';
@@ -23,12 +24,13 @@ export function checkSemantics(written: Cursor<CompleteConfig>, config: Config, 
   checkUniqueRoutes(written.at('routes').filled().items());
   for (const [index, route] of written.at('routes').filled().items().entries()) {
     if (!options.incomplete) checkReferences(route, options.names);
-    checkScope(route, config, index);
+    checkScope(route, index, config);
   }
   for (const [, service] of written.at('services').filled().entries()) {
     const ports = service.at('internal').given()?.at('outbound').given()?.at('ports').filled().entries() ?? [];
     for (const [name, address] of ports) if (!options.incomplete) checkService(address, name, options.names);
   }
+  checkPlugins(written, config);
   checkEgress(written, config, options.names, options.incomplete);
   checkAuthorization(written, config, options);
   checkTcp(written, config, options.incomplete);
@@ -102,8 +104,8 @@ function checkService(at: Cursor<unknown>, name: string, { services }: KnownName
   if (!services.has(name)) at.error(`no service "${name}"${didYouMean(name, services.keys())}`);
 }
 
-/** Where a route applies, and what it switches off there. */
-function checkScope(route: Cursor<CompleteRoute>, config: Config, index: number): void {
+/** Where a route applies. */
+function checkScope(route: Cursor<CompleteRoute>, index: number, config: Config): void {
   const internal = route.at('internal').given();
   if (internal !== null) {
     route
@@ -116,20 +118,11 @@ function checkScope(route: Cursor<CompleteRoute>, config: Config, index: number)
     return;
   }
   const resolved = config.routes[index];
-  const inherited = config.gateways
+  const serving = config.gateways
     .filter(({ name }) => resolved.gateways.includes(name))
-    .flatMap(({ plugins }) => plugins);
-  for (const [position, plugin] of resolved.plugins.entries()) {
-    if (!('off' in plugin) || inherited.some(({ name }) => name === plugin.off)) continue;
-    const written = route.at('plugins').items()[position];
-    // `fault: false` as a key says what the route wants, whatever the gateway has.
-    if (written === undefined) continue;
-    const hint = didYouMean(
-      plugin.off,
-      inherited.map(({ name }) => name),
-    );
-    written.warn(`switches off a plugin that no gateway of this route has${hint}`);
-  }
+    .flatMap(({ listeners }) => listeners.filter(({ name }) => resolved.listeners?.includes(name) ?? true));
+  if (serving.length > 0 && serving.every(({ redirect }) => redirect !== null))
+    route.warn('takes no request: every listener that serves it has "redirect", which goes before all routes');
 }
 
 /** Services that nothing leads to: worth saying of a config that is otherwise sound. */
@@ -143,7 +136,9 @@ export function checkUnused(written: Cursor<CompleteConfig>, config: Config): vo
     ]),
   );
   const mentioned = new Set<unknown>();
-  for (const plugins of [...config.gateways, ...config.services, ...config.routes].map((owner) => owner.plugins)) {
+  const listeners = config.gateways.flatMap((gateway) => gateway.listeners);
+  const owners = [...config.gateways, ...listeners, ...config.services, ...config.routes];
+  for (const { plugins } of owners) {
     for (const plugin of plugins) if ('options' in plugin) collectStrings((plugin as PluginUse).options, mentioned);
   }
   for (const [name, service] of written.at('services').filled().entries()) {

@@ -28,6 +28,7 @@ export function shapeProblems(errors: readonly ErrorObject[]): ShapeProblem[] {
       (error) =>
         error.keyword !== 'anyOf' &&
         error.keyword !== 'propertyNames' &&
+        error.keyword !== 'if' &&
         !isEcho(error) &&
         !outer.some((union) => isInside(error, union)),
     )
@@ -128,7 +129,7 @@ function sentence(error: ErrorObject): ShapeProblem {
       return value(
         known.length > 0
           ? `must have exactly one of ${listed(known)}`
-          : 'must have exactly one key, the name of the plugin',
+          : `must have exactly one key${schema.minProperties === 2 ? ' beside "locked"' : ''}, the name of the plugin`,
       );
     }
     default:
@@ -148,7 +149,8 @@ function expectation(schema: SchemaLike): string {
   if (schema.anyOf !== undefined) return listed(schema.anyOf.map(expectation));
   const names = [schema.type ?? 'value'].flat().map((type) => TYPE_NAMES[type] ?? type);
   const keys = Object.keys(schema.properties ?? {});
-  return keys.length > 0 && keys.length <= MAX_LISTED ? `a map with ${listed(keys)}` : listed(names);
+  const named = keys.length > 0 && keys.length <= MAX_LISTED && typeof schema.additionalProperties !== 'object';
+  return named ? `a map with ${listed(keys)}` : listed(names);
 }
 
 /** Keys that a message names; past it they help nobody. */

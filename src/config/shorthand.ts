@@ -5,7 +5,14 @@ import type { Json, Origins } from './origins.ts';
 export function expandShorthand(config: Json, origins: Origins): void {
   if (config.admin === false) config.admin = origins.expand({ port: false }, origins.child(config, 'admin'));
   expandAliases(config.mesh as Json | undefined, origins);
-  for (const gateway of mapsIn(config.gateways)) expandPlugins(gateway, origins);
+  for (const gateway of mapsIn(config.gateways)) {
+    expandPlugins(gateway, origins);
+    for (const listener of mapsIn(gateway.listeners)) {
+      expandPlugins(listener, origins);
+      if (typeof listener.redirect === 'string')
+        listener.redirect = origins.expand({ scheme: listener.redirect }, origins.child(listener, 'redirect'));
+    }
+  }
   for (const service of mapsIn(config.services)) {
     expandEach(service.endpoints, origins, (address) => ({ address }));
     expandPlugins(service, origins);

@@ -16,6 +16,11 @@ export function bytes(cursor: Cursor<string | number>): number {
   return read(cursor, parseSizeBytes(cursor.value), 'a size of whole bytes', UNIT_EXAMPLES.size);
 }
 
+/** `none` is Infinity. */
+export function countOrInfinity(cursor: Cursor<string | number>): number {
+  return cursor.value === 'none' ? Number.POSITIVE_INFINITY : Number(cursor.value);
+}
+
 /** 0 to 1. */
 export function fraction(cursor: Cursor<string>): number {
   return read(cursor, parseShare(cursor.value), 'a share from 0% to 100%', UNIT_EXAMPLES.share);

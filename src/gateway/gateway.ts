@@ -1,12 +1,15 @@
 // The north-south role: what a gateway of the config listens on, and the chain that every one of its requests begins with.
 import { authorizationUse } from '../config/authorization-use.ts';
-import type { Config, PluginUse } from '../config/model.ts';
+import type { Config, Gateway, PluginUse } from '../config/model.ts';
+import { ErrorPages } from '../http/error-pages.ts';
+import { HostSet } from '../http/host-set.ts';
 import type { ListenerSpec } from '../runtime/listener-spec.ts';
 
 /** Empty when the config has no gateway of that name. */
 export function gatewayListeners(config: Config, name: string): readonly ListenerSpec[] {
   const gateway = config.gateways.find((candidate) => candidate.name === name);
   if (gateway === undefined) return [];
+  const pages = gateway.errorPages.length === 0 ? {} : { errorPages: new ErrorPages(gateway.errorPages) };
   return gateway.listeners.map((listener) => ({
     key: `gateway/${name}/${listener.name}`,
     role: 'gateway',
@@ -20,8 +23,22 @@ export function gatewayListeners(config: Config, name: string): readonly Listene
     limits: listener.limits,
     clientAddress: gateway.clientAddress,
     fixedService: null,
+    ...(listener.redirect === null ? {} : { redirect: { ...listener.redirect, hosts: servedHosts(config, gateway) } }),
+    ...pages,
     at: listener.at,
   }));
+}
+
+/** The hosts that requests by https are for; null: any. */
+function servedHosts({ routes }: Config, { name, listeners }: Gateway): HostSet | null {
+  const secure = listeners.filter(({ tls }) => tls !== null).map((listener) => listener.name);
+  const served = routes.filter(
+    (route) =>
+      route.gateways.includes(name) &&
+      (secure.length === 0 || route.listeners === null || route.listeners.some((one) => secure.includes(one))),
+  );
+  const any = served.length === 0 || served.some(({ hosts }) => hosts.length === 0 || hosts.includes('*'));
+  return any ? null : new HostSet(served.flatMap(({ hosts }) => hosts));
 }
 
 /** Before the gateway's own list. What is shed is counted and logged, and costs nothing beyond that. */

@@ -1,7 +1,7 @@
 // The trust boundary of the edge: whose word counts about where a request comes from, and where it does come from.
 import { isIP } from 'node:net';
 import { AddressSet, plainAddress } from '../http/address.ts';
-import type { ListenerSpec } from '../runtime/listener-spec.ts';
+import type { Connection, ListenerSpec } from '../runtime/listener-spec.ts';
 
 /** Whom a listener believes, compiled once a reload. */
 export interface Trust {
@@ -19,7 +19,12 @@ export interface ClientSource {
 }
 
 /** Throws a RangeError for what is not a CIDR. */
-export function compileTrust({ trustedProxies, header, hops, anyPeer = false }: ListenerSpec['clientAddress']): Trust {
+export function compileTrust({
+  trustedProxies,
+  header,
+  hops,
+  anyPeer = false,
+}: Omit<ListenerSpec['clientAddress'], 'proxyProtocol'>): Trust {
   const named = trustedProxies.length > 0;
   const peers = anyPeer ? 'any' : hops === 0 ? 'none' : named ? 'proxies' : hops === null ? 'none' : 'any';
   return { proxies: new AddressSet(trustedProxies), header, hops, peers };
@@ -57,6 +62,15 @@ export function clientAddressOf(
     end = start - 1;
   }
   return { address, trusted: true };
+}
+
+/** Of a connection that is passed on: what its PROXY header says takes the place of the TCP peer, and then everything else goes as above. */
+export function clientOf(
+  trust: Trust,
+  { remoteAddress, unnamed }: Pick<Connection, 'remoteAddress' | 'unnamed'>,
+  headers: Parameters<typeof clientAddressOf>[2],
+): ClientSource {
+  return unnamed === true ? { address: remoteAddress, trusted: false } : clientAddressOf(trust, remoteAddress, headers);
 }
 
 const BRACKETED = /^\[([^\]]+)\](?::\d{1,5})?$/;

@@ -10,6 +10,15 @@ export function queryValues(query: string, name: string): string[] {
   });
 }
 
+/** Every pair in order: the name decoded, the value as it came; empty without `=`. */
+export function queryPairs(query: string): [name: string, value: string][] {
+  if (query === '') return [];
+  return query.split('&').flatMap((pair) => {
+    const equals = pair.indexOf('=');
+    return pair === '' ? [] : [[nameOf(pair, equals), equals < 0 ? '' : pair.slice(equals + 1)]];
+  });
+}
+
 /** The query without any parameter of that name, however the name is escaped. */
 export function withoutQuery(query: string, name: string): string {
   return query

@@ -2,6 +2,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { privateDirectory, readPrivate, removeLeftovers, writePrivate } from '../private-files.ts';
 import {
   type Authority,
   INTERMEDIATE_LIFE_MS,
@@ -14,7 +15,6 @@ import {
 import { inFile } from './in-file.ts';
 import { withLock } from './lock.ts';
 import { pem, pemBlocks } from './pem.ts';
-import { privateDirectory, readPrivate, removeLeftovers, writePrivate } from './private-files.ts';
 import { formatBundle, parseBundle, type TrustedRoot } from './root-bundle.ts';
 
 /** How long a new root is trusted before it issues: until then everyone must have heard of it. */

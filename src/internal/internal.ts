@@ -21,6 +21,7 @@ export const HOP_LIMITS: Limits = Object.freeze({
   keepAliveTimeoutMs: 72_000,
   tlsHandshakeTimeoutMs: 10_000,
   connections: 10_000,
+  connectionsPerClient: Number.POSITIVE_INFINITY,
 });
 
 /**
@@ -33,7 +34,7 @@ function hopTrust({ gateways }: Config): ListenerSpec['clientAddress'] {
   const counts = new Set(gateways.map(({ clientAddress }) => clientAddress.hops));
   const [count] = counts;
   const hops = counts.size === 1 && count !== null ? count + 1 : null;
-  return { trustedProxies, header: 'x-forwarded-for', hops, anyPeer: true };
+  return { trustedProxies, header: 'x-forwarded-for', hops, proxyProtocol: false, anyPeer: true };
 }
 
 /** Inbound first, then outbound and its local ports. Empty when the service has no hop. */

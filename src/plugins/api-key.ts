@@ -22,8 +22,16 @@ const SHA256 = /^[0-9a-f]{64}$/i;
 const COOKIE_NAME = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 const HASH_OF_NOTHING = createHash('sha256').digest('hex');
 
+/** What a line may say of a key beside its label: `plan=gold`. */
+const ATTRIBUTE = /^([A-Za-z][A-Za-z0-9_-]{0,63})=([A-Za-z0-9._@:/+-]{1,128})$/;
+const MAX_ATTRIBUTES = 8;
+/** These say who it is, and how that is known. */
+const RESERVED: ReadonlySet<string> = new Set(['sub', 'auth']);
+
 interface ApiKey {
   readonly label: string;
+  /** `request.user` of who shows it; requests share it. */
+  readonly claims: Readonly<Record<string, string>>;
   readonly digest: Buffer;
 }
 
@@ -32,8 +40,10 @@ export default definePlugin(
     name: 'api-key',
     options: Type.Object({
       keys: Type.Array(Type.String(), {
+        writeOnly: true,
         minItems: 1,
-        description: 'The keys: `label sha256-of-the-key`. An item may have several, one a line, as a file has.',
+        description:
+          'The keys: `label sha256-of-the-key`, and after it what is known of the client, such as `plan=gold`. An item may have several, one a line, as a file has.',
       }),
       header: Type.String({ default: 'x-api-key', description: 'Request header that carries the key.' }),
       query: Type.Optional(
@@ -69,6 +79,9 @@ export default definePlugin(
       (made) => made.dispose(),
     ).table;
 
+    // The list of a route may have this plugin twice.
+    if (!app.hasRequestDecorator('apiKey')) app.decorateRequest('apiKey', null);
+
     function count(key: string, result: string): void {
       series.get([owner, key, result]).pending++;
     }
@@ -90,7 +103,9 @@ export default definePlugin(
       }
       count(key.label, 'accepted');
       if (toldIn !== undefined) request.headers[toldIn] = key.label;
-      (request as FastifyRequest & { user?: unknown }).user ??= { sub: key.label, auth: 'api-key' };
+      const shower = request as FastifyRequest & { apiKey: string | null; user?: unknown };
+      shower.apiKey = key.label;
+      shower.user ??= key.claims;
       done();
     });
 
@@ -129,18 +144,35 @@ function readKeys(keys: readonly string[]) {
   const labels = new Set<string>();
   const hashes = new Set<string>();
   return readList<ApiKey>('keys', keys, MAX_KEYS, (text) => {
-    const [label, hash, ...more] = text.split(/\s+/);
-    if (hash === undefined || more.length > 0) return 'write a label, a space and the SHA-256 of the key';
+    const [label, hash, ...attributes] = text.split(/\s+/);
+    if (hash === undefined) return 'write a label, a space and the SHA-256 of the key';
     if (!LABEL.test(label)) return 'a label has up to 64 of A-Z a-z 0-9 . _ @ - and begins with a letter or digit';
-    if (!SHA256.test(hash)) return `what follows "${label}" is no SHA-256: 64 hexadecimal digits`;
+    if (!SHA256.test(hash)) return 'what follows the label is no SHA-256: 64 hexadecimal digits';
     const lower = hash.toLowerCase();
     if (lower === HASH_OF_NOTHING) return `"${label}" has the SHA-256 of an empty key`;
     if (labels.has(label)) return `"${label}" is there twice: a label names one key`;
     if (hashes.has(lower)) return `"${label}" has the key of another label`;
+    const claims = claimsOf(label, attributes);
+    if (typeof claims === 'string') return claims;
     labels.add(label);
     hashes.add(lower);
-    return { label, digest: Buffer.from(lower, 'hex') };
+    return { label, claims, digest: Buffer.from(lower, 'hex') };
   });
+}
+
+/** Or a sentence about what is wrong, which does not repeat an attribute: it may be a key that got there by mistake. */
+function claimsOf(label: string, attributes: readonly string[]): ApiKey['claims'] | string {
+  const claims: Record<string, string> = { sub: label, auth: 'api-key' };
+  if (attributes.length > MAX_ATTRIBUTES) return `"${label}" has more than ${MAX_ATTRIBUTES} attributes`;
+  for (const [index, attribute] of attributes.entries()) {
+    const what = `attribute ${index + 1} of "${label}"`;
+    const [, name, value] = ATTRIBUTE.exec(attribute) ?? [];
+    if (name === undefined) return `${what} is not like plan=gold, with a value of A-Z a-z 0-9 . _ @ : / + -`;
+    if (RESERVED.has(name)) return `${what} is called as what says whose key it is: call it something else`;
+    if (Object.hasOwn(claims, name)) return `${what} is there twice`;
+    claims[name] = value;
+  }
+  return Object.freeze(claims);
 }
 
 function makeCounters(registry: Registry) {

@@ -32,6 +32,7 @@ export default definePlugin(
     name: 'basic-auth',
     options: Type.Object({
       users: Type.Array(Type.String(), {
+        writeOnly: true,
         minItems: 1,
         description: 'The users: `name:scrypt-hash`. An item may have several, one a line, as a file has.',
       }),
@@ -121,6 +122,7 @@ export default definePlugin(
 
     /** A name that nobody has costs what that of some user costs, each time the same, so that time does not tell who exists. */
     async function hashAndCompare({ name, password }: Shown): Promise<boolean> {
+      if (listed.length === 0) return false;
       const user = known.get(name);
       const { password: hash } = user ?? listed[verified.digest(name).readUInt32BE(0) % listed.length];
       return (await verifier.verify(password, hash)) && user !== undefined;

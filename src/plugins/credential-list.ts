@@ -30,7 +30,8 @@ export function readList<Credential extends object>(
     if (typeof parsed === 'string') problems.push({ path, message: `${where}${parsed}` });
     else credentials.push(parsed);
   }
-  if (lines.length === 0) problems.push({ path: option, message: 'is empty: nobody could pass' });
+  // Whoever empties a file takes everybody out of it: a list that stayed in force instead would let them in.
+  if (lines.length === 0) problems.push({ path: option, message: 'is empty: nobody passes', severity: 'warning' });
   if (lines.length > max) problems.push({ path: option, message: `has ${lines.length} lines, more than ${max}` });
   return { credentials, problems };
 }

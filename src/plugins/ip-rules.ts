@@ -12,6 +12,7 @@ const networks = (description: string) =>
 export default definePlugin(
   {
     name: 'ip-rules',
+    unrouted: true,
     options: Type.Object({
       allow: networks('Addresses and networks that may pass; nobody else may then. Default: everybody.'),
       deny: networks('Addresses and networks that may not pass, whatever `allow` says. Default: none.'),

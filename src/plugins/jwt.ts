@@ -21,17 +21,19 @@ export default definePlugin(
   async (app, options) => {
     const skewMs = parseDurationMs(options.clockSkew) as number;
     const refreshMs = parseDurationMs(options.jwksCache) as number;
+    const dir = options.jwksDir === false ? null : options.jwksDir;
     const { optional, scopes } = options;
     const find = tokenFinder(tokenPlace(options));
     const counted = requestCounter(app);
     const written = writtenIssuers(options);
     const issuers = [];
     for (const issuer of written) {
-      const source = issuer.keys === null ? remoteKeys(app, issuer, refreshMs) : { keys: issuer.keys, failing: false };
+      const source =
+        issuer.keys === null ? await remoteKeys(app, issuer, refreshMs, dir) : { keys: issuer.keys, failing: false };
       issuers.push(await setUpIssuer(app, { ...issuer, source }, skewMs));
     }
     // Good here is good only where the same is asked of tokens.
-    const digest = digestOf([written, skewMs, refreshMs]);
+    const digest = digestOf([written, skewMs, refreshMs, dir]);
     const verified = app.shared(`jwt verified ${digest}`, () => new VerifiedTokens());
     const verifier = new Verifier(issuers, verified, skewMs);
     const requirements = [

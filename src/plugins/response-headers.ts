@@ -5,6 +5,7 @@ import { definePlugin, Type } from '../plugin.ts';
 export default definePlugin(
   {
     name: 'response-headers',
+    unrouted: true,
     options: Type.Object({
       remove: Type.Array(Type.String(), { default: [], description: 'Headers to remove.' }),
       set: Type.Record(Type.String(), Type.String(), {

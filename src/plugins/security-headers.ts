@@ -1,12 +1,10 @@
 // Tells browsers to be careful with the answers, those of Selvedge itself too; what the service says of its own accord stays, unless told otherwise.
 import type { Static } from 'typebox';
 import { headerChangeProblems } from '../http/header-changes.ts';
-import { definePlugin, type OptionProblem, parseDurationMs, Type, UNIT_PATTERNS } from '../plugin.ts';
+import { definePlugin, type OptionProblem, Type } from '../plugin.ts';
+import { cameByHttps, hstsOption, hstsProblems, hstsValue } from './hsts.ts';
 
 const CSP = 'content-security-policy';
-
-/** What the preload list asks for: hstspreload.org. */
-const PRELOAD_MS = 31_536_000_000;
 
 /** CSP level 3 section 2.3.1, as far as ancestors go: a scheme, or a host with or without scheme, `*.` and port. */
 const ANCESTOR =
@@ -22,24 +20,7 @@ const either = <const T extends readonly string[]>(values: T, fallback: T[number
   });
 
 const Options = Type.Object({
-  hsts: Type.Union(
-    [
-      Type.Object({
-        maxAge: Type.String({
-          pattern: UNIT_PATTERNS.duration,
-          patternErrorMessage: 'must be a duration such as 365d',
-        }),
-        includeSubDomains: Type.Optional(Type.Boolean()),
-        preload: Type.Optional(Type.Boolean()),
-      }),
-      Type.Literal(false),
-    ],
-    {
-      default: { maxAge: '365d' },
-      description:
-        '`Strict-Transport-Security`, over HTTPS alone: `maxAge`, and where they are true `includeSubDomains` and `preload`. `maxAge: 0` makes browsers forget it; `false`: not sent.',
-    },
-  ),
+  hsts: hstsOption,
   contentTypeOptions: Type.Boolean({ default: true, description: '`X-Content-Type-Options: nosniff`.' }),
   frameAncestors: Type.Union([Type.Array(Type.String(), { minItems: 1 }), Type.Literal(false)], {
     default: ['self'],
@@ -96,7 +77,8 @@ export default definePlugin(
     const remove = options.remove.map((name) => name.toLowerCase());
     const ancestors = ancestorsOf(options);
     const always = headersOf(options);
-    const secure = [...always, ...hstsOf(options)];
+    const strict = hstsValue(options.hsts);
+    const secure = strict === null ? always : [...always, ['strict-transport-security', strict] as const];
 
     app.addHook('onSend', (request, reply, payload, done) => {
       for (const name of remove) reply.removeHeader(name);
@@ -105,7 +87,7 @@ export default definePlugin(
       if (ancestors !== '' && policy !== undefined && !override && !namesAncestors([policy].flat().join(';')))
         reply.header(CSP, [policy, ancestors].flat().map(String));
       // RFC 6797 section 7.2: never over plain HTTP.
-      for (const [name, value] of request.selvedge.scheme === 'https' ? secure : always)
+      for (const [name, value] of cameByHttps(request) ? secure : always)
         if (override || !reply.hasHeader(name)) reply.header(name, value);
       done(null, payload);
     });
@@ -127,17 +109,6 @@ function headersOf(options: Options): Header[] {
     ['cross-origin-resource-policy', crossOriginResourcePolicy],
   ];
   return all.filter((header): header is Header => header[1] !== false && header[1] !== '');
-}
-
-function hstsOf({ hsts }: Options): Header[] {
-  if (hsts === false) return [];
-  const seconds = Math.floor((parseDurationMs(hsts.maxAge) as number) / 1_000);
-  const parts = [
-    `max-age=${seconds}`,
-    ...(hsts.includeSubDomains ? ['includeSubDomains'] : []),
-    ...(hsts.preload ? ['preload'] : []),
-  ];
-  return [['strict-transport-security', parts.join('; ')]];
 }
 
 /** It has no words for origins: browsers that know `frame-ancestors` pass it over anyway. */
@@ -171,12 +142,8 @@ function permissionsPolicy(features: Options['permissionsPolicy']): string {
 
 function problemsOf(options: Options): OptionProblem[] {
   const { hsts, frameAncestors, contentSecurityPolicy: policy, permissionsPolicy: features, remove } = options;
-  const problems: OptionProblem[] = [...headerChangeProblems({ remove }, 'response')];
+  const problems: OptionProblem[] = [...headerChangeProblems({ remove }, 'response'), ...hstsProblems(hsts)];
   const say = (path: string, message: string): void => void problems.push({ path, message });
-  const maxAgeMs = hsts === false ? 0 : parseDurationMs(hsts.maxAge);
-  if (maxAgeMs === null || maxAgeMs % 1_000 !== 0) say('hsts.maxAge', 'must be whole seconds');
-  else if (hsts !== false && hsts.preload && !(hsts.includeSubDomains && maxAgeMs >= PRELOAD_MS))
-    say('hsts.preload', 'browsers preload only with "includeSubDomains" and a "maxAge" of 365d or more');
   for (const [index, one] of (frameAncestors || []).entries()) {
     if (one === 'none' && (frameAncestors as string[]).length > 1)
       say(`frameAncestors[${index}]`, '"none" stands alone: nobody and somebody cannot both be meant');

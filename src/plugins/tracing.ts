@@ -37,6 +37,7 @@ export default definePlugin(
       }),
       headers: Type.Record(Type.String(), Type.String(), {
         default: {},
+        writeOnly: true,
         description: 'Headers for the collector, such as its token.',
       }),
       trustParent: Type.Optional(

@@ -125,6 +125,7 @@ export async function buildChain(spec: ChainSpec, deps: ChainDeps, onClose: () =
     },
   });
   app.decorate('shared', deps.shared);
+  app.decorate('rateLimitKeys', new Map());
   app.decorate('chain', spec.info);
   app.decorate('metrics', deps.registry);
   app.decorate('logger', deps.logger);
@@ -171,6 +172,8 @@ const NEVER_USED = {
     throw new Error('reply.from is not available in a Selvedge chain: the route decides where a request goes');
   },
 };
+
+const CLIENT_GONE = new SelvedgeError('SLV_CLIENT_ABORTED', 'the client went away');
 
 /** First hook of every chain: plugins see the normalised URL, the process log, and no identity that the client made up. */
 function arrive(logger: Logger, identityHeaders: readonly string[]) {
@@ -219,7 +222,8 @@ function terminal(request: FastifyRequest, reply: FastifyReply): void {
 function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply, logger: Logger): void {
   const exchange = exchangeOf(request);
   exchange.answeringError = true;
-  const problem = asSelvedgeError(error, exchange.plugin);
+  // What a hook was waiting for ended with the client: nobody's failure.
+  const problem = exchange.aborted ? CLIENT_GONE : asSelvedgeError(error, exchange.plugin);
   if (problem.statusCode >= 500 && (problem.code === 'SLV_PLUGIN_FAILED' || problem.code === 'SLV_INTERNAL')) {
     logger.error(
       {

@@ -71,6 +71,7 @@ export class RequestExchange implements Exchange, Member<RequestExchange> {
   readonly attempts: Attempt[] = [];
   reason: string | null = null;
   because: string | null = null;
+  cache: string | null = null;
   decidedBy: string | null = null;
   verdict: string | null = null;
   /** Set where it leaves the mesh. */
@@ -84,6 +85,8 @@ export class RequestExchange implements Exchange, Member<RequestExchange> {
   /** It came with a `grpc-timeout`, which is to say what is left when it goes on. */
   grpcTimeout = false;
   bytesOut = 0;
+  /** The service's body was read to its end; a plugin may still be sending what it made of it. */
+  bodyRead = false;
   /** Of a response that is complete here: bytes that the client has not taken, and since when nothing moved; see runtime/stalled-clients.ts. */
   unsentBytes = 0;
   unsentSince = 0;
@@ -93,7 +96,7 @@ export class RequestExchange implements Exchange, Member<RequestExchange> {
   contentLength: number | null = null;
   hasBody = false;
   /** What a preParsing hook made of the body, when it is not the request itself. */
-  payload: Readable | null = null;
+  payload: (Readable & { readonly byteLength?: number }) | null = null;
   expectContinue = false;
   upgrade: string | null = null;
   upgradeSocket: Duplex | null = null;
@@ -102,6 +105,8 @@ export class RequestExchange implements Exchange, Member<RequestExchange> {
   tunnelled = false;
   /** Refused before any route was chosen: the chain's terminal handler answers with it. */
   refusal: SelvedgeError | null = null;
+  /** Sent to https instead of to any route: the chain's terminal handler says so. */
+  redirect: { readonly status: number; readonly location: string } | null = null;
   /** performance.now() milliseconds; Infinity: none came with the request. */
   deadlineAt = Number.POSITIVE_INFINITY;
   /** Endpoint that the caller's side chose, when one hop serves several. */

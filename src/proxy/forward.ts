@@ -32,6 +32,11 @@ import { UpstreamBody } from './upstream-body.ts';
 /** Answers or forwards. Throws a SelvedgeError for what Selvedge refuses itself; the chain's error handler answers it. */
 export function forward(exchange: RequestExchange, request: FastifyRequest, reply: FastifyReply): void {
   if (exchange.refusal !== null) throw exchange.refusal;
+  if (exchange.redirect !== null) {
+    releaseBody(exchange, reply);
+    reply.code(exchange.redirect.status).header('location', exchange.redirect.location).send();
+    return;
+  }
   const target = exchange.target as RouteTarget;
   if (exchange.wayOut !== null) {
     void leaveMesh(exchange, request, reply, target, exchange.wayOut);
@@ -214,7 +219,7 @@ class Forwarding implements DispatchHandler, Call, TurnWork {
     const { contentLength, bodyLimit } = exchange;
     if (contentLength !== null && contentLength > bodyLimit) throw tooLarge(bodyLimit);
     options.body = exchange.payload ?? exchange.req;
-    options.contentLength = exchange.payload === null ? contentLength : null;
+    options.contentLength = exchange.payload === null ? contentLength : (exchange.payload.byteLength ?? null);
     this.#watch = BodyWatch.start(exchange, this.service.wheel, bodyLimit, (error) => this.#fail(error));
   }
 

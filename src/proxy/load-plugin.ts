@@ -1,7 +1,10 @@
 // Turns the plugin names and options of a config into functions that a chain can register: while a config is checked or compiled.
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import type { TSchema } from 'typebox';
-import type { Config, PluginUse, RouteConfig, ServiceConfig } from '../config/model.ts';
-import type { Problem } from '../config/problem.ts';
+import type { Config, PluginOff, PluginUse, RouteConfig, ServiceConfig } from '../config/model.ts';
+import { hasErrors, type Problem } from '../config/problem.ts';
+import type { OptionSchemas, SchemaNode } from '../config/secrets.ts';
 import { didYouMean } from '../config/suggest.ts';
 import { type Builtins, DESCRIPTION, type PluginDescription, type Reference, type SelvedgePlugin } from '../plugin.ts';
 import { importPlugin, PluginModuleError } from './plugin-module.ts';
@@ -50,9 +53,10 @@ export async function loadPlugins(uses: readonly PluginUse[], builtins: Builtins
       found.set(key, finding);
     }
     const plugin = await finding;
-    const result = plugin instanceof PluginModuleError ? [problemAt(use, '', plugin.message)] : prepare(use, plugin);
-    if (Array.isArray(result)) problems.push(...result);
-    else loaded.set(use, result);
+    const { ready, problems: wrong } =
+      plugin instanceof PluginModuleError ? refused([problemAt(use, '', plugin.message)]) : prepare(use, plugin);
+    problems.push(...wrong);
+    if (ready !== null) loaded.set(use, ready);
   }
   return { loaded, problems };
 }
@@ -69,26 +73,52 @@ async function find(use: PluginUse, builtins: Builtins): Promise<FoundPlugin | P
   }
 }
 
-function prepare(use: PluginUse, { exported, identity }: FoundPlugin): LoadedPlugin | Problem[] {
+/** `ready` null: with an error. */
+interface Prepared {
+  readonly ready: LoadedPlugin | null;
+  readonly problems: readonly Problem[];
+}
+
+function refused(problems: readonly Problem[]): Prepared {
+  return { ready: null, problems };
+}
+
+function prepare(use: PluginUse, { exported, identity }: FoundPlugin): Prepared {
   const wrong = shapeProblem(use, exported);
-  if (wrong !== null) return [problemAt(use, '', wrong)];
+  if (wrong !== null) return refused([problemAt(use, '', wrong)]);
   const plugin = exported as SelvedgePlugin<never> & { readonly [DISPLAY_NAME]?: string };
   const description: PluginDescription<TSchema> | undefined = plugin[DESCRIPTION];
   const name = description?.name ?? plugin[DISPLAY_NAME] ?? use.written;
-  const base = { name, plugin, identity };
+  const base = { name, plugin, identity: identity + contentOf(use.files ?? []) };
   if (description?.options === undefined) {
     if (description !== undefined && Object.keys(use.options).length > 0)
-      return [problemAt(use, '', `plugin "${use.written}" takes no options`)];
-    return { ...base, ...described(description, {}), options: copy(use.options) as Record<string, unknown> };
+      return refused([problemAt(use, '', `plugin "${use.written}" takes no options`)]);
+    const options = copy(use.options) as Record<string, unknown>;
+    return { ready: { ...base, ...described(description, {}), options }, problems: [] };
   }
   try {
     const { options, problems } = checkOptions(description.options, use.options);
     const all = problems.length > 0 ? problems : (description.check?.(options) ?? []);
-    if (all.length > 0) return all.map(({ path, message }) => problemAt(use, path, message));
-    return { ...base, options, ...described(description, options) };
+    const found = all.map(({ path, message, severity }) => problemAt(use, path, message, severity));
+    if (hasErrors(found)) return refused(found);
+    return { ready: { ...base, options, ...described(description, options) }, problems: found };
   } catch (error) {
-    return [problemAt(use, '', `plugin "${use.written}" failed to check its options: ${(error as Error).message}`)];
+    const message = `plugin "${use.written}" failed to check its options: ${(error as Error).message}`;
+    return refused([problemAt(use, '', message)]);
   }
+}
+
+/** A file that cannot be read is its plugin's to report. */
+function contentOf(files: readonly string[]): string {
+  return files
+    .map((file) => {
+      try {
+        return `#${createHash('sha256').update(readFileSync(file)).digest('base64url')}`;
+      } catch {
+        return '#';
+      }
+    })
+    .join('');
 }
 
 function described(description: PluginDescription<TSchema> | undefined, options: unknown) {
@@ -111,9 +141,25 @@ function shapeProblem(use: PluginUse, exported: unknown): string | null {
   return null;
 }
 
-function problemAt(use: PluginUse, path: string, message: string): Problem {
+function problemAt(use: PluginUse, path: string, message: string, severity: Problem['severity'] = 'error'): Problem {
   const separator = path === '' || path.startsWith('[') ? '' : '.';
-  return { severity: 'error', place: use.at, path: `${use.written}${separator}${path}`, message };
+  return { severity, place: use.at, path: `${use.written}${separator}${path}`, message };
+}
+
+/**
+ * The schemas of the options of every plugin that the config names, so that what they call secret is not shown. Runs the modules of
+ * plugins; one that cannot be loaded is left out.
+ */
+export async function optionSchemas(config: Config, builtins: Builtins): Promise<OptionSchemas> {
+  const uses = new Map(scopesOf(config).flatMap(({ uses }) => uses.map((use) => [use.written, use] as const)));
+  const schemas = new Map<string, SchemaNode>();
+  for (const [written, use] of uses) {
+    const found = await find(use, builtins).catch(() => null);
+    if (found === null || found instanceof PluginModuleError || typeof found.exported !== 'function') continue;
+    const schema = (found.exported as unknown as Partial<SelvedgePlugin<never>>)[DESCRIPTION]?.options;
+    if (schema !== undefined) schemas.set(written, schema as SchemaNode);
+  }
+  return (written) => schemas.get(written);
 }
 
 /** Everything wrong with the plugins of gateways, routes and services: modules, options, and the services that options name. */
@@ -141,13 +187,19 @@ export function referenceProblems(config: Config, loaded: ReadonlyMap<PluginUse,
 /** Plugins as the config lists them. `own`: the services that a request there goes to by itself; empty when any. */
 function scopesOf(config: Config): { readonly uses: readonly PluginUse[]; readonly own: readonly string[] }[] {
   return [
-    ...config.gateways.map((gateway) => ({ uses: gateway.plugins, own: [] })),
+    ...config.gateways.flatMap(({ plugins, listeners }) =>
+      [plugins, ...listeners.map((listener) => listener.plugins)].map((list) => ({ uses: usesIn(list), own: [] })),
+    ),
     ...config.services.map((service) => ({ uses: service.plugins, own: [service.name] })),
     ...config.routes.map((route) => ({
-      uses: route.plugins.filter((plugin) => 'name' in plugin),
+      uses: usesIn(route.plugins),
       own: backendsOf(route),
     })),
   ];
+}
+
+function usesIn(plugins: readonly (PluginUse | PluginOff)[]): PluginUse[] {
+  return plugins.filter((plugin) => 'name' in plugin);
 }
 
 function backendsOf({ action }: RouteConfig): readonly string[] {

@@ -39,7 +39,13 @@ interface FoundUse {
 /** The use of a plugin that stands at `place`. */
 function findUse({ gateways, services, routes }: Config, place: Place, provenance: Provenance): FoundUse | null {
   const owners = [
-    ...gateways.map(({ name, plugins }) => ({ steps: ['gateways', name], plugins })),
+    ...gateways.flatMap(({ name, plugins, listeners }) => [
+      { steps: ['gateways', name], plugins },
+      ...listeners.map((listener, index) => ({
+        steps: ['gateways', name, 'listeners', index],
+        plugins: listener.plugins,
+      })),
+    ]),
     ...services.map(({ name, plugins }) => ({ steps: ['services', name], plugins })),
     ...routes.map(({ plugins }, index) => ({ steps: ['routes', index], plugins })),
   ];
@@ -56,7 +62,9 @@ function findUse({ gateways, services, routes }: Config, place: Place, provenanc
 }
 
 /** How many plugins the list of their owner has; what keys bring comes after them. */
-function listed({ raw }: Provenance, [part, owner]: readonly (string | number)[]): number {
-  const owners = raw[part] as Readonly<Record<string | number, { readonly plugins?: readonly unknown[] }>>;
-  return owners[owner]?.plugins?.length ?? 0;
+function listed({ raw }: Provenance, steps: readonly (string | number)[]): number {
+  const at = (value: unknown, step: string | number): unknown =>
+    (value as Readonly<Record<string | number, unknown>> | undefined)?.[step];
+  const owner = steps.reduce(at, raw) as { readonly plugins?: readonly unknown[] } | undefined;
+  return owner?.plugins?.length ?? 0;
 }

@@ -1,11 +1,30 @@
 // How Selvedge itself answers: problem+json (RFC 9457) with Proxy-Status (RFC 9209), or the mapped gRPC status for a gRPC client.
 import type { FastifyReply } from 'fastify';
 import { CODES, type Code, SelvedgeError } from '../errors.ts';
+import type { ErrorPages, RenderedPage } from '../http/error-pages.ts';
 import type { RequestExchange } from './exchange.ts';
 import { releaseBody } from './linger.ts';
 
 /** The name of this proxy in `Proxy-Status` and `Via`. */
 export const PROXY_NAME = 'selvedge';
+
+/** What described the service's answer, where one had begun: it is not true of the problem. */
+const OF_THE_ANSWER = [
+  'content-encoding',
+  'content-language',
+  'content-location',
+  'content-range',
+  'content-md5',
+  'content-digest',
+  'repr-digest',
+  'digest',
+  'accept-ranges',
+  'age',
+  'etag',
+  'expires',
+  'last-modified',
+  'trailer',
+];
 
 /** Codes for errors that other people's plugins throw with a `statusCode` of their own. */
 const CODE_BY_STATUS = {
@@ -53,6 +72,7 @@ export function sendProblem(reply: FastifyReply, exchange: RequestExchange, erro
   const { code, facts, statusCode } = error;
   exchange.reason = error.reason;
   releaseBody(exchange, reply);
+  for (const name of OF_THE_ANSWER) reply.removeHeader(name);
   const definition = CODES[code];
   if (facts.headers !== undefined) reply.headers(facts.headers);
   if (facts.retryAfter !== undefined) reply.header('retry-after', String(facts.retryAfter));
@@ -63,16 +83,39 @@ export function sendProblem(reply: FastifyReply, exchange: RequestExchange, erro
     reply.send();
     return;
   }
-  reply.code(statusCode).header('content-type', 'application/problem+json');
+  if (facts.answer !== undefined) {
+    const { headers, body } = facts.answer;
+    reply.code(statusCode).headers(headers);
+    reply.send(body.length === 0 ? undefined : body);
+    return;
+  }
+  const { contentType, body } = errorBody(error, exchange.id, exchange.connection.listener.errorPages, exchange.req);
+  reply.code(statusCode).header('content-type', contentType);
   reply.header('cache-control', 'no-store');
-  reply.send(Buffer.from(problemBody(error, exchange.id)));
+  reply.send(body);
 }
 
-/** The JSON text of a problem. Members in a fixed order; `detail` only when there is one. */
+/** The problem document, or the page of the gateway that the client would rather have. */
+export function errorBody(
+  error: SelvedgeError,
+  requestId: string,
+  pages: ErrorPages | undefined,
+  { headers }: { readonly headers: { readonly accept?: string } },
+): RenderedPage {
+  const { code, facts, statusCode: status } = error;
+  const page = pages?.render(
+    { status, code, title: CODES[code].title, detail: facts.detail ?? '', requestId },
+    headers.accept,
+  );
+  return page ?? { contentType: 'application/problem+json', body: Buffer.from(problemBody(error, requestId)) };
+}
+
+/** The JSON text of a problem. Members in a fixed order; `detail` and `errors` only when there are some. */
 export function problemBody(error: SelvedgeError, requestId: string): string {
   const { code, facts, statusCode } = error;
   const detail = facts.detail === undefined ? {} : { detail: facts.detail };
-  return JSON.stringify({ title: CODES[code].title, status: statusCode, code, ...detail, requestId });
+  const errors = facts.errors === undefined ? {} : { errors: facts.errors };
+  return JSON.stringify({ title: CODES[code].title, status: statusCode, code, ...detail, ...errors, requestId });
 }
 
 /** True for `application/grpc` and its `+proto`, `+json` kinds; not for gRPC-Web. */

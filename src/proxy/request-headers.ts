@@ -30,15 +30,22 @@ export function sanitiseHeaders(exchange: RequestExchange): void {
   if (connection !== undefined) {
     for (const name of connectionTokens(String(connection))) delete headers[name];
   }
-  if (exchange.role === 'inbound') return;
+  const inbound = exchange.role === 'inbound';
   const gateway = exchange.role === 'gateway';
   for (const name in headers) {
     if (name.charCodeAt(0) === 120 /* x */) {
-      if (name.startsWith('x-selvedge-')) {
+      if (name.includes('_') && isReserved(name.replaceAll('_', '-'))) delete headers[name];
+      else if (inbound) continue;
+      else if (name.startsWith('x-selvedge-')) {
         if (gateway || (name !== 'x-selvedge-timeout-ms' && name !== HOP_PATH)) delete headers[name];
       } else if (name === 'x-forwarded-client-cert' && !exchange.trusted) delete headers[name];
     } else if (name === 'forwarded' && gateway && !exchange.trusted) delete headers[name];
   }
+}
+
+/** To CGI, WSGI and their like `x_forwarded_for` is the same name as `x-forwarded-for`; nobody of ours writes it so. */
+function isReserved(name: string): boolean {
+  return name.startsWith('x-selvedge-') || name === 'x-forwarded-client-cert' || OWN.has(name);
 }
 
 /** Flat list, name and value in turn, without framing: see DispatchOptions.headers. */

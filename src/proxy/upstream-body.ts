@@ -21,7 +21,7 @@ export class UpstreamBody extends Readable {
     this.#exchange = exchange;
     this.#controller = exchange.controller;
     this.#stall = idleMs > 0 ? new StallWatch(this, exchange, wheel, idleMs) : null;
-    this.once('end', this.#sendTrailers);
+    this.once('end', this.#ended);
   }
 
   /** Data of the upstream. */
@@ -60,8 +60,9 @@ export class UpstreamBody extends Readable {
     callback(error);
   }
 
-  readonly #sendTrailers = (): void => {
+  readonly #ended = (): void => {
     const { res } = this.#exchange;
+    this.#exchange.bodyRead = true;
     if (this.#trailers !== null && !res.writableEnded) res.addTrailers(this.#trailers as never);
   };
 }

@@ -1,19 +1,13 @@
 // Beside the journey, for people: why one request goes where it goes, by the same table and the same functions that serve traffic.
-import type {
-  Backend,
-  Config,
-  Match,
-  PluginUse,
-  RouteConfig,
-  ServiceConfig,
-  Timeouts,
-  ValueMatch,
-} from '../config/model.ts';
+import type { Backend, Config, Match, RouteConfig, ServiceConfig, Timeouts, ValueMatch } from '../config/model.ts';
 import { formatPlace } from '../config/problem.ts';
 import { parseAuthority } from '../http/authority.ts';
+import type { HostSet } from '../http/host-set.ts';
+import { httpsLocation, permanentStatus } from '../http/https-location.ts';
 import { normalizeWrittenPath } from '../http/path.ts';
 import { addressBook, calledHost } from './address-book.ts';
-import { effectiveChain } from './chain-list.ts';
+import { type ChainLayer, composeChain, routeLayers } from './chain-list.ts';
+import { type ExplainedChain, explainChain } from './explained-chain.ts';
 import { type ExplainedPolicies, explainPolicies } from './explained-policies.ts';
 import { redirectLocation, rewritePath } from './rewrite.ts';
 import { type Considered, type Lookup, RouteTable } from './table.ts';
@@ -27,10 +21,12 @@ export interface ExplainedListener {
   readonly address: string;
   readonly scheme: 'http' | 'https';
   readonly routes: readonly RouteConfig[];
-  /** The chain before a route's own plugins, in order, each with where it came from. */
-  readonly inherited: readonly { readonly use: PluginUse; readonly from: string }[];
+  /** Lists of plugins that a route inherits. */
+  readonly layers: readonly ChainLayer[];
   /** Local port of one service: Host does not matter. */
   readonly fixedService: string | null;
+  /** Every request is sent to https; not given: requests are served. */
+  readonly redirect?: { readonly port: number; readonly hosts: HostSet | null };
 }
 
 export interface AskedRequest {
@@ -55,6 +51,8 @@ export interface Explanation {
   readonly considered: readonly ExplainedCandidate[];
   /** How it leaves the mesh; not there where it does not. */
   readonly egress?: string;
+  /** The whole listener sends requests to https. */
+  readonly redirected?: { readonly status: number; readonly location: string };
   /** What authorization policies say on its way; not there where none is asked. */
   readonly authorization?: readonly ExplainedVerdict[];
   /** What Selvedge answers instead of following a route. */
@@ -81,12 +79,11 @@ export interface ExplainedCandidate {
   readonly failed: string | null;
 }
 
-export interface ExplainedRoute {
+export interface ExplainedRoute extends ExplainedChain {
   readonly name: string;
   readonly place: string;
   readonly match: string;
   readonly matchedPrefix: string;
-  readonly chain: readonly { readonly plugin: string; readonly from: string; readonly place: string }[];
   readonly action: ExplainedAction;
 }
 
@@ -135,6 +132,19 @@ export function explainRequest(config: Config, listener: ExplainedListener, aske
   if (host === null) return refuse(400, 'SLV_BAD_HOST', `the host ${JSON.stringify(asked.authority)} is malformed`);
   if (normal === null) return refuse(400, 'SLV_BAD_PATH', `the path ${whyUnacceptable(asked.path)}`);
 
+  if (listener.redirect !== undefined) {
+    const { port, hosts } = listener.redirect;
+    if (host === '') return refuse(400, 'SLV_BAD_HOST', 'a request without a Host cannot be sent to https');
+    if (hosts !== null && !hosts.has(host))
+      return refuse(
+        404,
+        'SLV_ROUTE_NOT_FOUND',
+        'this listener sends requests to https, and no route there has this host',
+      );
+    const location = httpsLocation(host, port, normal.path, asked.query);
+    const redirected = { status: permanentStatus(asked.method), location };
+    return { ...base, considered: [], refused: null, route: null, redirected };
+  }
   const table = new RouteTable(listener.routes.map((route) => ({ route, value: null })));
   const view = { host, path: normal.path, query: asked.query, method: asked.method, headers: asked.headers };
   const considered = table.consider(view).map(explainCandidate);
@@ -189,13 +199,9 @@ export function describeMatch(match: Match): string {
 
 function explainRoute(listener: ExplainedListener, found: Lookup<null>, action: ExplainedAction): ExplainedRoute {
   const { route, match, matchedPrefix } = found;
-  const origins = new Map(listener.inherited.map(({ use, from }) => [use, from]));
-  const chain = effectiveChain([...origins.keys()], route.plugins).map((use) => ({
-    plugin: use.written,
-    from: origins.get(use) ?? `route ${route.name}`,
-    place: formatPlace(use.at),
-  }));
-  return { name: route.name, place: formatPlace(route.at), match: describeMatch(match), matchedPrefix, chain, action };
+  const place = formatPlace(route.at);
+  const chain = explainChain(composeChain(routeLayers(listener.layers, route)));
+  return { name: route.name, place, match: describeMatch(match), matchedPrefix, ...chain, action };
 }
 
 function explainAction(
@@ -236,10 +242,7 @@ function explainAction(
           ...reachable(config, listener, backend),
         };
       });
-      const chain = effectiveChain(
-        listener.inherited.map(({ use }) => use),
-        route.plugins,
-      );
+      const chain = composeChain(routeLayers(listener.layers, route)).links.map(({ use }) => use);
       return { kind: 'forward', backends, timeouts: route.timeouts, policies: explainPolicies(route, chain) };
     }
   }

@@ -1,5 +1,6 @@
 // After the match: the path that the service sees, or the Location that the client is sent to.
 import type { Redirect, Rewrite } from '../config/model.ts';
+import { escapeBytes, escapeWritten } from '../http/https-location.ts';
 import { normalizePath, normalizeWrittenPath } from '../http/path.ts';
 import { withoutTrailingSlash } from './match.ts';
 
@@ -51,22 +52,4 @@ export function redirectLocation(redirect: Redirect, request: RedirectedRequest)
   const path = escapeWritten(rewritePath(redirect, request.path, request.matchedPrefix));
   const query = request.query === '' ? '' : `?${escapeBytes(request.query)}`;
   return `${scheme}://${redirect.host ?? request.host}${own ? '' : `:${port}`}${path}${query}`;
-}
-
-const BEYOND_VISIBLE_ASCII = /[^\x21-\x7e]+/g;
-
-/** Characters that a header cannot carry, as UTF-8 escapes. A normalised path has none. */
-function escapeWritten(path: string): string {
-  return path.replace(BEYOND_VISIBLE_ASCII, (run) => escapeAll(Buffer.from(run, 'utf8')));
-}
-
-/** The same for what came from the wire, one character a byte. */
-function escapeBytes(query: string): string {
-  return query.replace(BEYOND_VISIBLE_ASCII, (run) => escapeAll(Buffer.from(run, 'latin1')));
-}
-
-function escapeAll(bytes: Buffer): string {
-  let escaped = '';
-  for (const byte of bytes) escaped += `%${byte.toString(16).toUpperCase().padStart(2, '0')}`;
-  return escaped;
 }

@@ -1,6 +1,6 @@
 // Beside the way of ordinary requests: CONNECT at an outbound listener names a service of the mesh, or somewhere else.
 import { SelvedgeError } from '../errors.ts';
-import { clientAddressOf } from '../gateway/trust.ts';
+import { clientOf } from '../gateway/trust.ts';
 import { parseAuthority } from '../http/authority.ts';
 import type { RequestExchange } from '../proxy/exchange.ts';
 import { sanitiseHeaders } from '../proxy/request-headers.ts';
@@ -16,7 +16,7 @@ export function namesMesh({ table }: ListenerPlan, target: string): boolean {
 export function understandTunnel(exchange: RequestExchange, plan: ListenerPlan): SelvedgeError | null {
   const { req, connection } = exchange;
   const authority = parseAuthority(req.url as string);
-  const source = clientAddressOf(plan.trust, connection.remoteAddress, req.headers);
+  const source = clientOf(plan.trust, connection, req.headers);
   exchange.clientAddress = source.address;
   exchange.trusted = source.trusted;
   exchange.authority = authority.raw;

@@ -6,6 +6,7 @@ import { plainAddress } from '../http/address.ts';
 import type { Authority } from '../http/authority.ts';
 import { parseSpiffeId } from '../identity/spiffe-id.ts';
 import type { Peer } from '../plugin.ts';
+import type { Passed } from './admission.ts';
 import { type Certificates, covers, type ServedCertificate } from './certificates.ts';
 import type { Connection, ListenerSpec } from './listener-spec.ts';
 import { commonName, subjectNames } from './subject-names.ts';
@@ -22,6 +23,7 @@ export class OpenConnection implements Connection {
   readonly scheme: 'http' | 'https';
   readonly remoteAddress: string;
   readonly localPort: number;
+  readonly unnamed: boolean;
   readonly peer: Peer | null;
   readonly serverName: string | null;
   readonly socket: Socket;
@@ -39,12 +41,16 @@ export class OpenConnection implements Connection {
   #asked = '';
   #answer = true;
 
-  /** @param peer of the mesh, verified already; undefined: as the TLS of the listener says */
-  constructor(origin: Origin, socket: Socket, peer?: Peer | null) {
+  /**
+   * @param peer of the mesh, verified already; undefined: as the TLS of the listener says
+   * @param passed by its PROXY header; undefined: it had none to send
+   */
+  constructor(origin: Origin, socket: Socket, peer?: Peer | null, passed?: Passed) {
     this.#origin = origin;
     this.socket = socket;
-    this.remoteAddress = plainAddress(socket.remoteAddress ?? '');
-    this.localPort = socket.localPort ?? 0;
+    this.remoteAddress = passed?.sourceAddress ?? plainAddress(socket.remoteAddress ?? '');
+    this.localPort = passed?.destinationPort ?? socket.localPort ?? 0;
+    this.unnamed = passed === null;
     const { certificates } = origin;
     this.scheme = 'encrypted' in socket ? 'https' : 'http';
     const { servername } = socket as TLSSocket;

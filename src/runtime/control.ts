@@ -220,11 +220,12 @@ export class Runtime {
     if (unknown.length > 0 && this.#state === 'starting')
       throw new RoleError(unknown.map(({ message }) => message).join('\n'));
     if (unknown.length > 0) return { applied: false, problems: [...problems, ...unknown] };
+    provenance?.hide(await this.#installation.optionSchemas(config));
     const installed = await this.#installation.install(config);
     const placed = installed.problems.map((problem) => {
       if (provenance === null) return problem;
-      if (problem.place === null) return { ...problem, place: provenance.locate(problem.path.split('.')) };
-      return locatePluginProblem(problem, config, provenance);
+      if (problem.place !== null) return provenance.scrub(locatePluginProblem(problem, config, provenance));
+      return provenance.scrub({ ...problem, place: provenance.locate(problem.path.split('.')) });
     });
     return { applied: installed.applied, problems: [...problems, ...placed] };
   }

@@ -7,7 +7,7 @@ import type { Logger } from 'pino';
 import type { Counter, Registry } from 'prom-client';
 import * as prom from 'prom-client';
 import { type Code, reasonOf, SelvedgeError } from '../errors.ts';
-import { clientAddressOf } from '../gateway/trust.ts';
+import { clientOf } from '../gateway/trust.ts';
 import { type Authority, parseAuthority } from '../http/authority.ts';
 import { parseGrpcTimeout } from '../http/grpc-timeout.ts';
 import { normalizeHost, normalizePath, splitTarget } from '../http/path.ts';
@@ -30,6 +30,7 @@ import {
   type RequestSink,
   type TcpArrival,
 } from './listener-spec.ts';
+import { sendToHttps } from './redirect.ts';
 import type { ListenerPlan, Snapshot } from './snapshot.ts';
 import { cutStalled, STALL_CHECK_MS } from './stalled-clients.ts';
 
@@ -214,6 +215,12 @@ export class DataPlane implements RequestSink {
       exchange.end();
       return;
     }
+    const { redirect } = plan.spec;
+    if (redirect !== undefined) {
+      exchange.refusal = understand(exchange, plan) ?? sendToHttps(exchange, redirect);
+      plan.fallback.enter(exchange);
+      return;
+    }
     // One that got here leads past every route: see `connect`.
     const tunnel = exchange.req.method === 'CONNECT';
     const refusal = tunnel ? understandTunnel(exchange, plan) : understand(exchange, plan);
@@ -249,7 +256,7 @@ function understand(exchange: RequestExchange, plan: ListenerPlan): SelvedgeErro
   const { req, connection, role } = exchange;
   const target = splitTarget(req.url as string);
   const headers = req.headers;
-  const source = clientAddressOf(plan.trust, connection.remoteAddress, headers);
+  const source = clientOf(plan.trust, connection, headers);
   exchange.clientAddress = source.address;
   exchange.trusted = source.trusted;
   exchange.contentLength = headers['content-length'] === undefined ? null : Number(headers['content-length']);

@@ -3,10 +3,12 @@ import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import type { Config } from '../config/model.ts';
 import { hasErrors, type Problem } from '../config/problem.ts';
+import type { OptionSchemas } from '../config/secrets.ts';
 import { Destinations } from '../egress/destinations.ts';
 import { egressCounter } from '../egress/gate.ts';
 import { type LookupAll, Resolver } from '../egress/resolve.ts';
 import type { Builtins } from '../plugin.ts';
+import { optionSchemas } from '../proxy/load-plugin.ts';
 import { TimerWheel } from '../timer-wheel.ts';
 import type { Service } from '../upstream/service.ts';
 import { http1Transport } from '../upstream/transport.ts';
@@ -92,6 +94,10 @@ export class Installation {
         : new Listener(spec, sink, logger, identity),
     );
     this.admin = new AdminSlot(openAdmin);
+  }
+
+  optionSchemas(config: Config): Promise<OptionSchemas> {
+    return optionSchemas(config, this.#compileDeps.builtins);
   }
 
   /** Compiles and binds what is new, then everything changes hands within one turn. With any error nothing has changed. */

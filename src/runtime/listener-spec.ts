@@ -4,6 +4,8 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { ClientAddress, Limits, ListenerTls, MtlsMode, Place } from '../config/model.ts';
 import type { Authority } from '../http/authority.ts';
+import type { ErrorPages } from '../http/error-pages.ts';
+import type { HostSet } from '../http/host-set.ts';
 import type { Peer, Role } from '../plugin.ts';
 
 /** Set on a request that came with `Expect: 100-continue`: nobody has answered 100 yet. */
@@ -32,6 +34,10 @@ export interface ListenerSpec {
   readonly protocol?: 'tcp';
   /** Outbound local port: every request goes to this service, whatever its Host says. */
   readonly fixedService: string | null;
+  /** Every request is sent to https at `port`, those for hosts that nobody serves excepted; not given: requests are served. */
+  readonly redirect?: { readonly port: number; readonly hosts: HostSet | null };
+  /** What its answers say instead of problem documents; not given: nothing else. */
+  readonly errorPages?: ErrorPages;
   readonly at: Place;
 }
 
@@ -39,9 +45,12 @@ export interface ListenerSpec {
 export interface Connection {
   readonly listener: ListenerSpec;
   readonly scheme: 'http' | 'https';
-  /** The TCP peer, IPv4-mapped IPv6 written as IPv4. */
+  /** The TCP peer, or who its PROXY header says it passes on; IPv4-mapped IPv6 written as IPv4. */
   readonly remoteAddress: string;
+  /** The port that was connected to; with a PROXY header, that of the load balancer. */
   readonly localPort: number;
+  /** Its PROXY header names nobody: the load balancer's own check, or it does not know. Its headers count for nothing. */
+  readonly unnamed?: boolean;
   /** Verified client certificate, when the listener asks for one. */
   readonly peer: Peer | null;
   /** Server name of the TLS handshake, lower-case; null without TLS or SNI. */

@@ -9,6 +9,7 @@ import type { Problem } from '../config/problem.ts';
 import type { Code } from '../errors.ts';
 import { checkRequest } from '../http/request-check.ts';
 import type { Peer } from '../plugin.ts';
+import { Admission, type Passed } from './admission.ts';
 import { BindError } from './bind-error.ts';
 import { Certificates } from './certificates.ts';
 import { codeOfClientError } from './client-error.ts';
@@ -39,6 +40,9 @@ export class Listener {
   readonly #open = new Set<OpenConnection>();
   readonly #handshakes = new Handshakes();
   readonly #refusedPeers: RefusedPeers;
+  readonly #admission: Admission;
+  /** By the TCP socket, until its connection is open. */
+  readonly #passed = new WeakMap<Socket, Passed>();
 
   /** @param identity for `spec.mesh` */
   constructor(spec: ListenerSpec, sink: RequestSink, log: Logger, identity: MeshIdentity | null = null) {
@@ -47,6 +51,7 @@ export class Listener {
     this.#identity = identity;
     this.#log = log.child({ listener: spec.key });
     this.#refusedPeers = new RefusedPeers(this.#log);
+    this.#admission = new Admission(spec, sink, this.#handshakes, this.#refusedPeers);
   }
 
   get spec(): ListenerSpec {
@@ -112,6 +117,7 @@ export class Listener {
    */
   update(spec: ListenerSpec): void {
     this.#spec = spec;
+    this.#admission.update(spec);
     if (this.#server !== null) applyLimits(this.#server, spec.limits);
     for (const problem of this.#readCertificates()) this.#log.error(problem.message);
   }
@@ -165,14 +171,7 @@ export class Listener {
   #listenTo(server: http.Server): void {
     const { mesh } = this.#spec;
     if (mesh !== null) this.#listenToMesh(server);
-    else if (this.#certificates === null) server.on('connection', (socket: Socket) => this.#opened(socket));
-    else {
-      server.on('connection', (socket: Socket) => this.#handshakeBegins(socket));
-      server.on('secureConnection', (socket: TLSSocket) => {
-        this.#handshakes.succeeded(socket);
-        this.#opened(socket);
-      });
-    }
+    else this.#listenToClients(server);
     server.on('request', (req, res) => this.#request(req, res));
     server.on('checkContinue', (req, res) => {
       (req as { [EXPECT_CONTINUE]?: boolean })[EXPECT_CONTINUE] = true;
@@ -189,11 +188,35 @@ export class Listener {
     server.once('close', () => server.close());
   }
 
+  #listenToClients(server: http.Server): void {
+    const [enter] = server.listeners('connection') as ((socket: Socket) => void)[];
+    server.removeAllListeners('connection');
+    server.on('connection', (socket: Socket) => {
+      // Known already: an offer to upgrade that was not taken, or the inside of a tunnel.
+      if (connectionOf(socket) !== null) {
+        enter.call(server, socket);
+        return;
+      }
+      const secure = this.#certificates !== null;
+      if (secure) this.#handshakeBegins(socket);
+      this.#admission.admit(socket, (passed) => {
+        if (!secure) this.#opened(socket, undefined, passed);
+        else if (passed !== undefined) this.#passed.set(socket, passed);
+        enter.call(server, socket);
+      });
+    });
+    if (this.#certificates === null) return;
+    server.prependListener('secureConnection', (socket: TLSSocket) => {
+      const wire = this.#handshakes.succeeded(socket);
+      this.#opened(socket, undefined, wire === null ? undefined : this.#passed.get(wire));
+    });
+  }
+
   /** The mode is looked up with every connection: a mesh migrates without a listener being bound anew. */
   #listenToMesh(server: http.Server): void {
     const [handshake] = server.listeners('connection') as ((socket: Socket) => void)[];
     server.removeAllListeners('connection');
-    server.on('connection', (socket: Socket) => {
+    const enter = (socket: Socket): void => {
       const mode = this.#spec.mesh?.mode ?? 'strict';
       if (mode === 'off') {
         server.emit('secureConnection', socket);
@@ -206,7 +229,8 @@ export class Listener {
           if (isTls) handshake.call(server, socket);
           else server.emit('secureConnection', socket);
         });
-    });
+    };
+    server.on('connection', (socket: Socket) => this.#admission.admit(socket, () => enter(socket)));
     // Before the server's own: a peer that is refused never gets as far as a request.
     server.prependListener('secureConnection', (socket: TLSSocket | Socket) => {
       this.#handshakes.succeeded(socket);
@@ -230,10 +254,10 @@ export class Listener {
     });
   }
 
-  #opened(socket: Socket, peer?: Peer | null): void {
+  #opened(socket: Socket, peer?: Peer | null, passed?: Passed): void {
     // Known already: put back after an upgrade that was not taken.
     if (connectionOf(socket) !== null) return;
-    const connection = new OpenConnection(this, socket, peer);
+    const connection = new OpenConnection(this, socket, peer, passed);
     this.#open.add(connection);
     socket.once('close', () => this.#open.delete(connection));
   }
@@ -250,7 +274,7 @@ export class Listener {
       return;
     }
     connection.refused = true;
-    refuseRequest(res, this.#refusal(connection, code));
+    refuseRequest(res, this.#refusal(connection, code), this.#spec.errorPages);
   }
 
   #upgrade(req: http.IncomingMessage, socket: Duplex, head: Buffer): void {

@@ -3,7 +3,8 @@ import { randomUUID } from 'node:crypto';
 import { type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { CODES, type Code, SelvedgeError } from '../errors.ts';
-import { PROXY_NAME, problemBody } from '../proxy/problem.ts';
+import type { ErrorPages, RenderedPage } from '../http/error-pages.ts';
+import { errorBody, PROXY_NAME } from '../proxy/problem.ts';
 import type { OpenConnection } from './connection.ts';
 
 /** How long and how much a refused client may go on sending while it reads the answer. */
@@ -41,13 +42,14 @@ function refuseSocket(socket: Duplex, refusal: Refusal): void {
   const { status, headers, body } = answerTo(refusal);
   let head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nDate: ${new Date().toUTCString()}\r\n`;
   for (const name in headers) head += `${name}: ${headers[name]}\r\n`;
-  closeGently(socket, `${head}connection: close\r\n\r\n${body}`);
+  closeGently(socket, `${head}connection: close\r\n\r\n${body.toString('latin1')}`);
 }
 
 /** Answers a request that was parsed. In its turn where requests are pipelined. */
-export function refuseRequest(res: ServerResponse, refusal: Refusal): void {
-  const { status, headers, body } = answerTo(refusal);
-  const { socket } = res.req;
+export function refuseRequest(res: ServerResponse, refusal: Refusal, pages: ErrorPages | undefined): void {
+  const { req } = res;
+  const { status, headers, body } = answerTo(refusal, (error) => errorBody(error, refusal.requestId, pages, req));
+  const { socket } = req;
   socket.destroySoon = () => closeGently(socket);
   res.shouldKeepAlive = false;
   res.writeHead(status, headers);
@@ -71,14 +73,20 @@ function closeGently(socket: Duplex & { readonly bytesRead?: number }, last?: st
   socket.resume();
 }
 
-function answerTo({ code, requestId }: Refusal) {
+/** What the parser gave up on says nothing of what its client would like to read. */
+function problemOf({ requestId }: Refusal): (error: SelvedgeError) => RenderedPage {
+  return (error) => errorBody(error, requestId, undefined, { headers: {} });
+}
+
+function answerTo(refusal: Refusal, answer = problemOf(refusal)) {
+  const { code, requestId } = refusal;
   const { status, proxyError } = CODES[code];
-  const body = problemBody(new SelvedgeError(code, CODES[code].title), requestId);
+  const { contentType, body } = answer(new SelvedgeError(code, CODES[code].title));
   const headers: Record<string, string> = {
-    'content-type': 'application/problem+json',
+    'content-type': contentType,
     'x-request-id': requestId,
     'cache-control': 'no-store',
-    'content-length': String(Buffer.byteLength(body)),
+    'content-length': String(body.length),
   };
   if (proxyError !== null) headers['proxy-status'] = `${PROXY_NAME}; error=${proxyError}`;
   return { status, headers, body };

@@ -19,7 +19,7 @@ import type { Rollout } from '../proxy/rollout.ts';
 import { activeRollout, compileBackends, type RouteTarget } from '../proxy/target.ts';
 import type { TcpPlan } from '../proxy/tcp/plan.ts';
 import { type AddressBook, addressBook } from '../routing/address-book.ts';
-import { effectiveChain } from '../routing/chain-list.ts';
+import { type ChainLink, composeChain, isDefault, routeLayers } from '../routing/chain-list.ts';
 import { egressRoute } from '../routing/scope.ts';
 import { RouteTable } from '../routing/table.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
@@ -62,7 +62,7 @@ export interface CompileDeps {
 export interface ListenerPlan {
   readonly spec: ListenerSpec;
   readonly table: RouteTable<RouteTarget<Chain>>;
-  /** Answers what no route takes: log, metrics and request id, but no plugin of a route or gateway. */
+  /** Answers what no route takes: what every listener begins with, and those plugins of its gateway and its own that are for such requests too. */
   readonly fallback: Chain;
   readonly trust: Trust;
   /** Outbound local port: the service, whatever Host says. */
@@ -243,8 +243,14 @@ export async function compile(
       }
       if (spec.role === 'gateway') for (const service of namedBy(compiled, scope.uses, loaded)) eager.add(service);
       const table = new RouteTable(compiled.map((value) => ({ route: value.route, value })));
-      const unrouted = scope.own.filter((use) => loaded.get(use)?.unrouted);
-      const fallback = await chains.get(spec, effectiveChain(scope.defaults, unrouted), loaded, caller);
+      const unrouted = scope.inherited.filter((link) => seesUnrouted(spec, link, loaded));
+      const fallback = await chains.get(
+        spec,
+        unrouted.map(({ use }) => use),
+        loaded,
+        caller,
+        !unrouted.every(isDefault),
+      );
       plans.set(spec.key, {
         spec,
         table,
@@ -301,25 +307,27 @@ export function specsOf(config: Config, roles: Roles): ListenerSpec[] {
 
 interface Scope {
   readonly spec: ListenerSpec;
-  readonly defaults: readonly PluginUse[];
-  /** Of a gateway; else empty. */
-  readonly own: readonly PluginUse[];
+  /** Before the plugins of a route. */
+  readonly inherited: readonly ChainLink[];
   readonly routes: readonly { readonly route: RouteConfig; readonly plugins: readonly PluginUse[] }[];
   readonly uses: readonly PluginUse[];
 }
 
 /** The routes of a listener, each with the plugin list in force. */
 function scopeOf(config: Config, spec: ListenerSpec): Scope {
-  const { defaults, own: listed, inherited, routes: served } = listenerScope(config, spec);
-  const own = spec.role === 'gateway' ? listed : [];
-  const routes = served.map((route) => ({ route, plugins: effectiveChain(inherited, route.plugins) }));
-  return {
-    spec,
-    defaults,
-    own,
-    routes,
-    uses: [...new Set([...defaults, ...own, ...routes.flatMap((route) => route.plugins)])],
-  };
+  const { layers, routes: served } = listenerScope(config, spec);
+  const inherited = composeChain(layers).links;
+  const routes = served.map((route) => ({
+    route,
+    plugins: composeChain(routeLayers(layers, route)).links.map(({ use }) => use),
+  }));
+  const uses = [...new Set([...inherited.map(({ use }) => use), ...routes.flatMap(({ plugins }) => plugins)])];
+  return { spec, inherited, routes, uses };
+}
+
+/** What every listener begins with, and of a gateway's lists what says so of itself. */
+function seesUnrouted({ role }: ListenerSpec, link: ChainLink, loaded: ReadonlyMap<PluginUse, LoadedPlugin>): boolean {
+  return isDefault(link) || (role === 'gateway' && loaded.get(link.use)?.unrouted === true);
 }
 
 /** Its backend is found for each request: see proxy/egress.ts. */
@@ -376,16 +384,17 @@ class ChainSet {
     uses: readonly PluginUse[],
     loaded: ReadonlyMap<PluginUse, LoadedPlugin>,
     caller: Caller | null,
+    unrouted = false,
   ): Promise<Chain> {
     const plugins = uses.map((use) => loaded.get(use) as LoadedPlugin);
-    const key = chainKey(spec.role, spec.owner, caller, plugins);
+    const key = chainKey(spec.role, spec.owner, caller, unrouted, plugins);
     const known = this.used.get(key);
     if (known !== undefined) return known;
     let chain = this.#previous?.chains.get(key);
     if (chain === undefined) {
       const owner = {};
       const { logger, registry, shared, services } = this.#deps;
-      const info = { role: spec.role, owner: spec.owner, version: VERSION };
+      const info = { role: spec.role, owner: spec.owner, version: VERSION, unrouted };
       chain = await buildChain(
         { key, info, plugins },
         { logger, registry, services, caller, shared: (name, make, dispose) => shared.use(owner, name, make, dispose) },
@@ -402,6 +411,18 @@ class ChainSet {
   }
 }
 
-function chainKey(role: Role, owner: string, caller: Caller | null, plugins: readonly LoadedPlugin[]): string {
-  return JSON.stringify([role, owner, caller?.id, plugins.map(({ identity, options }) => [identity, options])]);
+function chainKey(
+  role: Role,
+  owner: string,
+  caller: Caller | null,
+  unrouted: boolean,
+  plugins: readonly LoadedPlugin[],
+): string {
+  return JSON.stringify([
+    role,
+    owner,
+    caller?.id,
+    unrouted,
+    plugins.map(({ identity, options }) => [identity, options]),
+  ]);
 }

@@ -13,11 +13,16 @@ export const STALL_CHECK_MS = 1_000;
 export function cutStalled(live: Iterable<RequestExchange>, now: number): void {
   for (const exchange of live) {
     const { res } = exchange;
-    if (!res.writableEnded || res.writableFinished) continue;
+    if (res.writableFinished || !(res.writableEnded || exchange.bodyRead)) continue;
     const { socket } = res;
     // Without a socket it waits behind another response, which is looked at itself.
     if (socket === null || socket.destroyed) continue;
     const unsent = socket.writableLength;
+    // A plugin is still at work on the body: the client takes what there is.
+    if (unsent === 0 && !res.writableEnded) {
+      exchange.unsentSince = 0;
+      continue;
+    }
     if (exchange.unsentSince === 0 || unsent < exchange.unsentBytes) {
       exchange.unsentSince = now;
       exchange.unsentBytes = unsent;

@@ -93,7 +93,12 @@ considered
   + orders [prefix /orders] (selvedge.yaml:29:13): chosen
   - old [prefix /old] (selvedge.yaml:37:13): path: wanted prefix "/old", got "/orders/1"
 route       orders (selvedge.yaml:27:5), by prefix /orders
-chain       metrics (default) > load-shedding (default) > request-headers (gateway public) > body-limit (route orders)
+chain
+   1  metrics          default
+   2  load-shedding    default
+   3  request-headers  gateway public (selvedge.yaml:10:15)
+   4  body-limit       route orders (selvedge.yaml:30:15), replaces that of gateway public (selvedge.yaml:10:61)
+   -  request-id       default, switched off by route orders (selvedge.yaml:30:43)
 forward     orders, subset v1, 90% of requests, as /api/orders/1 of shop.example.com:8080
   endpoint  127.0.0.1:3001
 forward     orders, subset v2, 10% of requests, as /orders/1 of v2.orders
@@ -224,4 +229,23 @@ t.test('an address at an outbound side is explained as the service that it belon
   t.equal(explanation.route?.name, 'internal/cart');
   const edge = await explained('GET', 'http://127.0.0.1:3003/x');
   t.equal(edge.explanation.request.host, '127.0.0.1', 'at the edge it is a host like others');
+});
+
+t.test('a listener that sends everybody to https is explained as one', async (t) => {
+  writeFileSync(
+    join(dir, 'moved.yaml'),
+    `version: 1
+gateways: { public: { listeners: [{ name: http, port: 8080, redirect: { scheme: https, port: 8443 } }, { name: other, port: 8081 }] } }
+services: { web: { endpoints: ['127.0.0.1:1'] } }
+routes: [{ name: web, hosts: [shop.example.com], to: web }]
+`,
+  );
+  const asked = (method: string, url: string) => explain(method, url, { config: 'moved.yaml' });
+  const { code, out } = await asked('GET', 'http://shop.example.com:8080/a?b');
+  t.equal(code, EXIT.good);
+  t.match(out, 'answer      301, location: https://shop.example.com:8443/a?b (the listener has "redirect")');
+  t.match((await asked('POST', 'http://shop.example.com:8080/a')).out, 'answer      308, location');
+  const nobody = await asked('GET', 'http://other.example.com:8080/');
+  t.equal(nobody.code, EXIT.checkFailed);
+  t.match(nobody.out, '404 SLV_ROUTE_NOT_FOUND: this listener sends requests to https');
 });

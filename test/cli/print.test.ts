@@ -97,6 +97,45 @@ t.test('every key of the format can be printed and read again', async (t) => {
   t.strictSame(await meaning('again.yaml'), await meaning('selvedge.yaml'));
 });
 
+t.test('--route tells the plugins that a request meets at each listener, and what became of the others', async (t) => {
+  const dir = t.testdir({
+    'selvedge.yaml': `version: 1
+gateways:
+  public:
+    listeners:
+      - { name: http, port: 8080, plugins: [response-headers: { set: { a: b } }] }
+      - { name: https, port: 8081, plugins: [cors: false, { ip-rules: { deny: [10.0.0.0/8] }, locked: true }] }
+      - { name: other, port: 8082, plugins: [cors: false, { ip-rules: { deny: [10.0.0.0/8] }, locked: true }] }
+      - { name: alike, port: 8083 }
+      - { name: same, port: 8084 }
+    plugins: [{ rate-limit: { max: 5, window: 1m }, locked: true }, cors: { origins: ["*"] }]
+services: { web: { endpoints: ["w:1"] } }
+routes:
+  - { name: a, to: web, plugins: [access-log: false, cors: { origins: ["https://a.example"] }] }
+`,
+  });
+  const { code, stdout } = await runCommand(print, ['--route', 'a'], dir, env);
+  t.equal(code, 0);
+  t.ok(parse(stdout), 'still a config');
+  const told = stdout.slice(stdout.indexOf('# chain'));
+  t.match(told, /^# chain at gateway\/public\/http:$/m);
+  t.match(told, /^# chain at gateway\/public\/https:$/m);
+  t.match(told, /^# chain at gateway\/public\/alike, gateway\/public\/same:$/m, 'one for what is the same');
+  for (const line of [
+    '#    1  request-id        default',
+    '#    4  rate-limit        gateway public (selvedge.yaml:10:15), locked',
+    '#    5  cors              route a (selvedge.yaml:13:54), replaces that of gateway public (selvedge.yaml:10:69)',
+    '#    6  response-headers  listener http (selvedge.yaml:5:45)',
+    '#    -  access-log        default, switched off by route a (selvedge.yaml:13:35)',
+    '#    5  ip-rules       listener https (selvedge.yaml:6:59), locked',
+    '#    -  cors           gateway public (selvedge.yaml:10:69), switched off by listener https (selvedge.yaml:6:46)',
+  ])
+    t.ok(told.includes(`${line}\n`), line);
+  const json = JSON.parse((await runCommand(print, ['--route', 'a', '--json'], dir, env)).stdout);
+  t.match(json.chains[0], { listeners: ['gateway/public/http'], chain: { 3: { plugin: 'rate-limit', locked: true } } });
+  t.equal(json.chains.length, 4);
+});
+
 t.test('--route and --role print the part that matters', async (t) => {
   const dir = t.testdir({ 'selvedge.yaml': CONFIG });
   const part = async (...args: string[]) => {

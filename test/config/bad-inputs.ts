@@ -319,6 +319,21 @@ export const BAD_INPUTS: readonly BadInput[] = [
     '~:6:39 gateways.public.clientAddress.trustedProxies[0]: "10.0.0.0/33" is not a network: write an address or a CIDR such as 10.0.0.0/8',
     '~:6:52 gateways.public.clientAddress.trustedProxies[1]: "example.com" is not a network: write an address or a CIDR such as 10.0.0.0/8',
   ),
+  gateway(
+    'a PROXY header that nobody may send',
+    'clientAddress: { proxyProtocol: true }',
+    '~:6:37 gateways.public.clientAddress.proxyProtocol: nobody may send a PROXY header: name the addresses of the load balancer in "trustedProxies"',
+  ),
+  gateway(
+    'connections of a client that are no number',
+    'limits: { connectionsPerClient: 0, connections: 5 }',
+    '~:6:37 gateways.public.limits.connectionsPerClient: must be at least 1, not 0',
+  ),
+  gateway(
+    'connections of a client in words',
+    'limits: { connectionsPerClient: many }',
+    '~:6:37 gateways.public.limits.connectionsPerClient: must be a whole number from 1 on, or none, not "many"',
+  ),
   whole(
     'an address nobody can listen on',
     BASE.replace('name: http,', 'name: http, host: "a b",'),
@@ -337,7 +352,49 @@ export const BAD_INPUTS: readonly BadInput[] = [
   gateway(
     'a plugin switched off where nothing is inherited',
     'plugins: [cors: false]',
-    '~:6:15 gateways.public.plugins[0]: only a route can switch a plugin off; leave it out here',
+    '~:6:15 gateways.public.plugins[0]: only a listener or a route can switch a plugin off; leave it out here',
+  ),
+  whole(
+    'plugins that are locked, and what would get around that',
+    `version: 1
+gateways:
+  public:
+    plugins:
+      - { rate-limit: { max: 5, window: 1m }, locked: true }
+      - { retry: {}, locked: true }
+      - { cors: { origins: ["*"] }, locked: false }
+    listeners:
+      - { name: http, port: 8080, plugins: [rate-limit: false, cors: false, core: false] }
+      - { name: https, port: 8081, plugins: [{ ip-rules: { allow: [10.0.0.0/8] }, locked: true }] }
+services: { orders: { endpoints: ["a:1"], plugins: [cors: false, { metrics: {}, locked: true }] } }
+routes:
+  - { name: a, to: orders, plugins: [rate-limit: { max: 9, window: 1s }, ip-rules: false, access-log: false, load-shed: false] }
+  - { name: b, match: [path: /b], listeners: [http], to: orders, retry: { attempts: 2 }, plugins: [ip-rules: { deny: [10.0.0.0/8] }] }
+  - { name: c, match: [path: /c], to: orders, plugins: [{ fault: { abort: { status: 503 } }, locked: true }] }
+`,
+    '~:9:45 gateways.public.listeners[0].plugins[0]: gateway "public", ~:5:9, locks "rate-limit": it can be neither replaced nor switched off here, and is switched off',
+    '~:9:77 warning: gateways.public.listeners[0].plugins[2]: switches off a plugin that this gateway does not have (did you mean "cors"?)',
+    '~:11:53 services.orders.plugins[0]: only a listener or a route can switch a plugin off; leave it out here',
+    '~:11:89 services.orders.plugins[1].locked: a service cannot lock a plugin: no list inherits its plugins; leave it out here',
+    '~:13:38 routes[0].plugins[0]: gateway "public", ~:5:9, locks "rate-limit": it can be neither replaced nor switched off here, and is replaced',
+    '~:13:74 routes[0].plugins[1]: listener "https" of gateway "public", ~:10:46, locks "ip-rules": it can be neither replaced nor switched off here, and is switched off',
+    '~:13:110 warning: routes[0].plugins[3]: switches off a plugin that no gateway or listener of this route has',
+    '~:14:73 routes[1].retry: gateway "public", ~:6:9, locks "retry": it can be neither replaced nor switched off here, and is replaced',
+    '~:15:102 routes[2].plugins[0].locked: a route cannot lock a plugin: no list inherits its plugins; leave it out here',
+  ),
+  route(
+    'items of a plugin list that name no plugin, or two',
+    'plugins: [locked, { locked: true }, { cors: {}, jwt: {} }, { cors: {}, jwt: {}, locked: true }, {}]',
+    '~:13:15 routes[0].plugins[0]: "locked" stands beside a plugin, such as { jwt: { … }, locked: true }',
+    '~:13:23 routes[0].plugins[1]: must have exactly one key beside "locked", the name of the plugin',
+    '~:13:41 routes[0].plugins[2]: must have exactly one key, the name of the plugin',
+    '~:13:64 routes[0].plugins[3]: must have exactly one key beside "locked", the name of the plugin',
+    '~:13:101 routes[0].plugins[4]: must have exactly one key, the name of the plugin',
+  ),
+  gateway(
+    'a lock on nothing, and one that is neither on nor off',
+    'plugins: [{ cors: {}, locked: 7 }]',
+    '~:6:35 gateways.public.plugins[0].locked: must be true or false, not 7',
   ),
   // Services
   whole(
@@ -984,7 +1041,7 @@ export const BAD_INPUTS: readonly BadInput[] = [
   route(
     'a route that would switch the policies off',
     'plugins: [authorization: false]',
-    '~:13:15 warning: routes[0].plugins[0]: switches off a plugin that no gateway of this route has',
+    '~:13:15 warning: routes[0].plugins[0]: switches off a plugin that no gateway or listener of this route has',
     '~:13:15 routes[0].plugins[0]: is not for lists of plugins: policies stand under "authorization" at the top or at a service',
   ),
   // TCP
@@ -1162,9 +1219,8 @@ routes:
   top('tracing to nowhere', 'telemetry: { tracing: { sample: 5% } }', '~:13:23 telemetry.tracing: "otlp" is missing'),
   gateway(
     'limits that are not there yet',
-    'limits: { http2: { streams: 1 } }\nerrorPages: {}',
+    'limits: { http2: { streams: 1 } }',
     '~:6:15 gateways.public.limits.http2: not supported by this version',
-    '~:7:5 gateways.public.errorPages: not supported by this version',
   ),
   // Together
   whole(

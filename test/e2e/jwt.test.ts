@@ -1,5 +1,5 @@
 // Tokens at a real gateway: an issuer that fails in every way, keys that change, policies on claims, and clients that lie.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type ConfigInput, createSelvedge } from '../../src/index.ts';
@@ -36,7 +36,7 @@ function client(t: Test, port: number) {
 }
 
 function of(server: JwksServer, changes: object = {}) {
-  return { issuer: server.origin, audience: 'shop', jwks: server.url, ...changes };
+  return { issuer: server.origin, audience: 'shop', jwks: server.url, jwksDir: false, ...changes };
 }
 
 t.test('policies decide by claims of a verified token, and headers say who it is', async (t) => {
@@ -135,6 +135,60 @@ t.test('keys that change are followed by tokens that name none, too', async (t) 
   t.equal(await ask(nameless(FIRST)), 401);
 });
 
+t.test(
+  'a key that is replaced under its own name is followed, and bad signatures ask at most once a second',
+  async (t) => {
+    const server = await jwksServer(t, jwkSet(FIRST));
+    const { ask } = await gateway(t, of(server));
+    const iss = server.origin;
+    const old = token(FIRST, { iss });
+    t.equal(await ask(old), 200);
+    const next = signer('ES256', FIRST.kid);
+    const began = performance.now();
+    const asked = server.asked.length;
+    for (let i = 0; i < 50; i++) t.equal(await ask(token(next, { iss, jti: String(i) })), 401);
+    const seconds = Math.ceil((performance.now() - began) / 1_000) + 1;
+    t.ok(server.asked.length - asked <= seconds, `${server.asked.length - asked} fetches for fifty bad signatures`);
+    server.answer = (_req, res) => void res.end(jwkSet(next));
+    await eventuallyIs(() => ask(token(next, { iss })), 200);
+    t.equal(await ask(old), 401, 'remembered, but the key was taken back');
+  },
+);
+
+t.test('a restart while the issuer is down has the keys of before', async (t) => {
+  const server = await jwksServer(t, jwkSet(FIRST));
+  const other = await jwksServer(t, jwkSet(SECOND));
+  const { port: upstream } = await service(t);
+  const jwksDir = join(t.testdir(), 'jwks');
+  const issuers = [of(server), of(other)].map(({ jwksDir: _, ...issuer }) => issuer);
+  const config = edgeTo([upstream], { gateway: { plugins: [{ jwt: { jwksDir, issuers } }] } });
+  const start = async () => {
+    const edge = await run(t, config);
+    return { ...edge, ...client(t, edge.port) };
+  };
+  const first = await start();
+  await eventuallyIs(() => first.ask(token(FIRST, { iss: server.origin })), 200);
+  await eventuallyIs(() => first.ask(token(SECOND, { iss: other.origin })), 200);
+  await first.selvedge.close();
+  t.equal(readdirSync(jwksDir).length, 2);
+
+  server.answer = () => {};
+  other.answer = (_req, res) => void res.writeHead(500).end();
+  for (const file of readdirSync(jwksDir))
+    if (readFileSync(join(jwksDir, file), 'utf8').includes(other.origin))
+      writeFileSync(join(jwksDir, file), '{"version":1');
+  const second = await start();
+  t.equal(await second.ask(token(FIRST, { iss: server.origin })), 200, 'at once, while its issuer says nothing');
+  t.equal(await second.ask(token(SECOND, { iss: other.origin })), 503, 'of a file that is broken there are none');
+  other.answer = (_req, res) => void res.end(jwkSet(SECOND));
+  await eventuallyIs(() => second.ask(token(SECOND, { iss: other.origin })), 200);
+  await second.selvedge.close();
+
+  server.answer = (_req, res) => void res.end(jwkSet(SECOND));
+  const third = await start();
+  await eventuallyIs(() => third.ask(token(FIRST, { iss: server.origin, jti: 'late' })), 401);
+});
+
 t.test('an issuer that fails takes no known key away, and says nothing against tokens of unknown ones', async (t) => {
   const server = await jwksServer(t, jwkSet(FIRST));
   const { ask, raw } = await gateway(t, of(server));
@@ -179,8 +233,11 @@ t.test('an issuer that is silent holds up neither the start, nor another issuer,
   const { port: upstream } = await service(t);
   const file = join(t.testdir(), 'selvedge.json');
   const write = (scopes: string[]) => {
-    const issuers = [of(silent), of(server, { jwks: undefined })];
-    writeFileSync(file, JSON.stringify(edgeTo([upstream], { gateway: { plugins: [{ jwt: { issuers, scopes } }] } })));
+    const issuers = [of(silent), of(server, { jwks: undefined })].map(({ jwksDir: _, ...issuer }) => issuer);
+    writeFileSync(
+      file,
+      JSON.stringify(edgeTo([upstream], { gateway: { plugins: [{ jwt: { issuers, scopes, jwksDir: false } }] } })),
+    );
   };
   write([]);
   const began = performance.now();

@@ -246,7 +246,11 @@ t.test('certificates and roots change under load, and no request fails', async (
   const load = Array.from({ length: 8 }, async () => {
     while (going) results.push(await status(edge.url));
   });
-  const pause = () => new Promise((resolve) => setTimeout(resolve, 60));
+  /** Every one of the load has begun and ended a request under what is in force now. */
+  const pause = async (): Promise<void> => {
+    const enough = results.length + 3 * load.length;
+    while (results.length < enough) await new Promise((resolve) => setTimeout(resolve, 5));
+  };
   for (let round = 0; round < 5; round++) {
     await hop.source.rotate();
     await pause();

@@ -231,6 +231,51 @@ t.test('a client that leaves while its claims are verified holds nothing', async
   t.equal(statusOf(await exchange(t, edge.port, slow)), 200);
 });
 
+t.test('what a client says of its own plan or cost is not believed', async (t) => {
+  const seen: unknown[] = [];
+  const { port } = await httpUpstream(t, (req, res) => {
+    seen.push(req.headers['x-plan'], req.headers['x-cost']);
+    res.end('ok');
+  });
+  const plans = { by: { header: 'x-plan' }, sizes: { gold: { max: 1_000 } } };
+  const edge = await run(t, limited(port, { max: 2, window: '1h', plans, cost: { header: 'x-cost' } }));
+  const statuses: number[] = [];
+  for (const lie of [
+    'X-Plan: gold',
+    'x-plan: gold\r\nX-PLAN: gold',
+    'x_plan: gold',
+    'X-Cost: 0',
+    'Connection: x-cost\r\nx-cost: 0',
+  ]) {
+    const answer = await exchange(t, edge.port, `GET / HTTP/1.1\r\nHost: a\r\n${lie}\r\n\r\n`);
+    statuses.push(statusOf(answer));
+    t.match(answer, /ratelimit-policy: "requests-per-1h";q=2;w=3600\r\n/i);
+  }
+  t.strictSame(statuses, [200, 200, 429, 429, 429]);
+  t.strictSame(seen, [undefined, undefined, undefined, undefined], 'two of five, and the service hears no lie');
+});
+
+for (const shared of [false, true])
+  t.test(
+    `a service says what its answer cost, ${shared ? 'in Redis' : 'in memory'}`,
+    { skip: shared && NO_REDIS },
+    async (t) => {
+      const { port } = await httpUpstream(t, (_req, res) => res.writeHead(200, { 'X-Query-Cost': '40' }).end('ok'));
+      const options = shared ? { redis: { url: (await RedisServer.start(t)).url, timeout: '5s' } } : {};
+      const limit = {
+        max: 100,
+        window: '1h',
+        cost: { responseHeader: 'x-query-cost', max: 50 },
+        ...(shared ? { shared } : {}),
+      };
+      const edge = await run(t, limited(port, limit, options));
+      const left: (string | undefined)[] = [];
+      for (let i = 0; i < 4; i++) left.push(/r=(\d+);/.exec(await exchange(t, edge.port, GET))?.[1]);
+      t.strictSame(left, ['99', '59', '19', '0']);
+      t.equal(statusOf(await exchange(t, edge.port, GET)), 429);
+    },
+  );
+
 t.test('two gateways with one Redis grant exactly what one would', { skip: NO_REDIS }, async (t) => {
   const [{ port }, redis] = [await ok(t), await RedisServer.start(t)];
   const options = { redis: { url: redis.url, timeout: '5s' } };
@@ -240,6 +285,34 @@ t.test('two gateways with one Redis grant exactly what one would', { skip: NO_RE
   t.equal(statuses.filter((status) => status === 200).length, 100);
   t.equal(statuses.filter((status) => status === 429).length, 412);
 });
+
+t.test(
+  'never more under way than allowed, in one process or over two with one Redis',
+  { skip: NO_REDIS },
+  async (t) => {
+    const redis = await RedisServer.start(t);
+    let [now, most] = [0, 0];
+    const { port } = await httpUpstream(t, (_req, res) => {
+      most = Math.max(most, ++now);
+      setTimeout(() => {
+        now--;
+        res.end('ok');
+      }, 20);
+    });
+    const options = { redis: { url: redis.url, timeout: '5s' } };
+    for (const shared of [false, true]) {
+      const limit = { inFlight: 7, key: 'route', ...(shared ? { shared } : {}) };
+      const edges = await Promise.all(
+        Array.from({ length: shared ? 2 : 1 }, () => run(t, limited(port, limit, shared ? options : {}))),
+      );
+      most = 0;
+      const asked = edges.map((edge) => storm(t, edge.port, 64 / edges.length, 10));
+      const statuses = (await Promise.all(asked)).flat();
+      t.equal(most, 7, shared ? 'two gateways' : 'one gateway');
+      t.strictSame([...new Set(statuses)].sort(), [200, 429]);
+    }
+  },
+);
 
 t.test(
   'a gateway starts without its Redis, lets requests through meanwhile and then counts',

@@ -114,14 +114,16 @@ t.test('a stranger cannot choose the address that is taken for its own', async (
 });
 
 t.test('a gateway listens where its listeners say, with their limits and its trust', async (t) => {
-  const listener: Listener = { name: 'http', at, host: '0.0.0.0', port: 8080, tls: null, limits: HOP_LIMITS };
+  const shape = { name: 'http', at, host: '0.0.0.0', port: 8080, tls: null, limits: HOP_LIMITS, redirect: null };
+  const listener: Listener = { ...shape, plugins: [] };
   const tls = { certificates: [], minVersion: 'TLSv1.2', clientCertificate: null } as const;
-  const clientAddress = { trustedProxies: ['10.0.0.0/8'], header: 'x-forwarded-for', hops: null };
+  const clientAddress = { trustedProxies: ['10.0.0.0/8'], header: 'x-forwarded-for', hops: null, proxyProtocol: false };
   const gateway: Gateway = {
     name: 'public',
     at,
     clientAddress,
     listeners: [listener, { ...listener, name: 'https', host: '::', port: 8443, tls }],
+    errorPages: [],
     plugins: [],
   };
   const config = { gateways: [gateway], mesh: { trustDomain: 'mesh.internal' } } as unknown as Config;

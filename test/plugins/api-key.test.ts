@@ -65,6 +65,13 @@ t.test('anything else is 401 with a challenge, and reaches no service', async (t
   t.ok(chain.exchanges.every(({ reason }) => reason === 'unauthorized'));
 });
 
+t.test('an emptied list lets nobody in', async (t) => {
+  const chain = await chainOf(t, { keys: ['# nobody any more\n\n'] });
+  for (const headers of [{}, { 'x-api-key': KEY }, { 'x-api-key': '' }])
+    t.equal((await chain.inject({ url: '/', headers })).statusCode, 401);
+  t.equal(chain.sent.length, 0);
+});
+
 t.test('a header named like something that every object has is no key', async (t) => {
   const chain = await chainOf(t, { header: 'constructor', optional: true });
   t.equal((await chain.inject({ url: '/' })).statusCode, 200);
@@ -123,6 +130,47 @@ t.test('plugins that follow know the label; claims that another one has verified
   t.equal(await route({ sub: 'of a token' }), null);
 });
 
+t.test('what a line says of a key is a claim, for limits by plan too', async (t) => {
+  const limit = { max: 1, window: '1h', key: 'apiKey', plans: { by: { claim: 'plan' }, sizes: { gold: { max: 3 } } } };
+  const gold = [
+    `mobile ${sha256(KEY)} plan=gold team=a`,
+    `partner ${sha256(OTHER)} plan=none`,
+    `third ${sha256('third')}`,
+  ];
+  const chain = await testChain([
+    ['rate-limit', limit],
+    ['api-key', { keys: gold }],
+  ]);
+  t.teardown(() => chain.close());
+  const statuses: Record<string, number[]> = {};
+  for (const key of [KEY, OTHER, 'third', KEY, OTHER, 'third', KEY, KEY]) {
+    const { statusCode } = await chain.inject({ url: '/', headers: { 'x-api-key': key } });
+    statuses[key] = [...(statuses[key] ?? []), statusCode];
+  }
+  t.strictSame(statuses, { [KEY]: [200, 200, 200, 429], [OTHER]: [200, 429], third: [200, 429] });
+});
+
+t.test(
+  'the label is charged whatever another plugin has verified, and a client without a key by its address',
+  async (t) => {
+    const chain = await testChain(
+      [
+        ['api-key', { keys, optional: true }],
+        ['api-key', { keys, optional: true, header: 'x-other' }],
+        ['rate-limit', { max: 1, window: '1h', key: 'apiKey' }],
+      ],
+      { user: { sub: 'of a token' } },
+    );
+    t.teardown(() => chain.close());
+    const status = async (headers: Record<string, string>) => (await chain.inject({ url: '/', headers })).statusCode;
+    t.equal(await status({ 'x-api-key': KEY }), 200);
+    t.equal(await status({ 'x-api-key': KEY }), 429);
+    t.equal(await status({ 'x-other': OTHER }), 200);
+    t.equal(await status({}), 200);
+    t.equal(await status({}), 429);
+  },
+);
+
 t.test('a file has one key a line', async (t) => {
   const file = `# ours\r\n\r\n  mobile\t${sha256(KEY)}  \r\nsecond ${sha256(OTHER)}\r\n`;
   const chain = await chainOf(t, { keys: [file, `third ${sha256('third')}`] });
@@ -166,11 +214,26 @@ t.test('a list with a mistake is refused, and no message repeats what may be a k
   const good = keys[0];
   await refused({ keys: undefined }, /"keys" is missing|api-key/);
   await refused({ keys: [] }, /api-key\.keys: must have at least one item/);
-  await refused({ keys: ['# nothing\n\n'] }, /api-key\.keys: is empty: nobody could pass/);
   await refused({ keys: [good, secret] }, /api-key\.keys\[1\]: write a label, a space and the SHA-256/);
-  await refused({ keys: [`mobile ${secret}`] }, /api-key\.keys\[0\]: what follows "mobile" is no SHA-256/);
-  await refused({ keys: [`# keys\n${good}\nother ${secret}`] }, /api-key\.keys\[0\]: line 3: what follows "other"/);
-  await refused({ keys: [`mobile ${sha256(secret)} more`] }, /write a label/);
+  await refused({ keys: [`mobile ${secret}`] }, /api-key\.keys\[0\]: what follows the label is no SHA-256/);
+  await refused({ keys: [`# keys\n${good}\nother ${secret}`] }, /api-key\.keys\[0\]: line 3: what follows the label/);
+  const line = `mobile ${sha256(secret)}`;
+  await refused({ keys: [`${line} ${secret}`] }, /keys\[0\]: attribute 1 of "mobile" is not like plan=gold/);
+  await refused({ keys: [`${line} a=1 b="${secret}"`] }, /attribute 2 of "mobile" is not like plan=gold/);
+  await refused({ keys: [`${line} plan=`] }, /attribute 1 of "mobile" is not like plan=gold/);
+  for (const name of ['sub', 'auth']) await refused({ keys: [`${line} ${name}=root`] }, /says whose key it is/);
+  await refused({ keys: [`${line} plan=gold plan=free`] }, /attribute 2 of "mobile" is there twice/);
+  await refused(
+    {
+      keys: [
+        `${line} ${'abcdefghi'
+          .split('')
+          .map((name) => `${name}=1`)
+          .join(' ')}`,
+      ],
+    },
+    /more than 8 attributes/,
+  );
   await refused({ keys: [`-mobile ${sha256(secret)}`] }, /a label has up to 64/);
   await refused({ keys: [`${'m'.repeat(65)} ${sha256(secret)}`] }, /a label has up to 64/);
   await refused({ keys: [`mobile ${sha256('')}`] }, /"mobile" has the SHA-256 of an empty key/);

@@ -1,4 +1,5 @@
 // The jwt plugin in a chain: which tokens get past it, what the others are answered, and what the service is told.
+import { sign } from 'node:crypto';
 import { Registry } from 'prom-client';
 import t, { type Test } from 'tap';
 import { SharedStore } from '../../src/runtime/shared.ts';
@@ -49,6 +50,23 @@ t.test('forged tokens', async (t) => {
   const forged: Record<string, [string, string]> = {
     'alg none': [`${unsigned('none')}.`, 'algorithm'],
     'alg None': [`${unsigned('None')}.`, 'algorithm'],
+    'alg NONE': [`${unsigned('NONE')}.`, 'algorithm'],
+    'alg nOnE, with a signature': [`${unsigned('nOnE')}.${signature}`, 'algorithm'],
+    'alg none with a space': [`${unsigned('none ')}.`, 'algorithm'],
+    'alg null': [`${part({ alg: null, kid: RSA.kid })}.${payload}.${signature}`, 'algorithm'],
+    'alg as a list': [`${part({ alg: ['RS256'], kid: RSA.kid })}.${payload}.${signature}`, 'algorithm'],
+    'alg in other case': [token(RSA, {}, { alg: 'rs256' }), 'algorithm'],
+    'alg that everything inherits': [`${unsigned('constructor')}.${signature}`, 'algorithm'],
+    'ES256 for the RSA key': [hmacToken('HS512', RSA.pem, {}, { alg: 'ES256', kid: RSA.kid }), 'algorithm'],
+    'HS512 with the public key in DER as its secret': [
+      hmacToken(
+        'HS512',
+        RSA.publicKey.export({ type: 'spki', format: 'der' }).toString('latin1'),
+        {},
+        { kid: RSA.kid },
+      ),
+      'algorithm',
+    ],
     'alg none with a signature': [`${unsigned('none')}.${signature}`, 'algorithm'],
     'no alg': [`${part({ typ: 'JWT' })}.${payload}.${signature}`, 'algorithm'],
     'HS256 with the public key as its secret': [hmacToken('HS256', RSA.pem, {}, { kid: RSA.kid }), 'algorithm'],
@@ -61,10 +79,28 @@ t.test('forged tokens', async (t) => {
     'a key of its own as jwk, without a name': [token(thief, {}, { jwk: thief.jwk, kid: undefined }), 'signature'],
     'a jku': [token(thief, {}, { jku: 'http://127.0.0.1:1/jwks.json' }), 'signature'],
     'an x5u': [token(thief, {}, { x5u: 'http://127.0.0.1:1/cert.pem' }), 'signature'],
+    'an x5t': [token(thief, {}, { x5t: 'AAAA', 'x5t#S256': 'AAAA' }), 'signature'],
+    'a certificate of its own as x5c': [
+      token(thief, {}, { x5c: [thief.pem.split('\n').slice(1, -2).join('')] }),
+      'signature',
+    ],
+    'jwk, jku, x5u and x5c at once': [
+      token(thief, {}, { jwk: thief.jwk, jku: 'http://127.0.0.1:1/', x5u: 'http://127.0.0.1:1/', x5c: [] }),
+      'signature',
+    ],
     'an x5c': [token(thief, {}, { x5c: ['AAAA'] }), 'signature'],
     'a kid that leads through folders': [token(thief, {}, { kid: '../../../../dev/null' }), 'unknown_key'],
     'a kid that is SQL': [token(thief, {}, { kid: "x' UNION SELECT 'k" }), 'unknown_key'],
     'a kid that everything inherits': [token(thief, {}, { kid: 'constructor' }), 'unknown_key'],
+    'a kid that is a URL': [token(thief, {}, { kid: 'http://127.0.0.1:1/jwks.json' }), 'unknown_key'],
+    'a kid that ends a string': [token(thief, {}, { kid: `${RSA.kid}\u0000` }), 'unknown_key'],
+    'a kid that is a command': [token(thief, {}, { kid: '$(id)|`id`' }), 'unknown_key'],
+    'a kid with other letters': [token(thief, {}, { kid: RSA.kid.replace('S', '\u017f') }), 'unknown_key'],
+    'an empty kid': [token(thief, {}, { kid: '' }), 'unknown_key'],
+    'a kid that is __proto__': [token(thief, {}, { kid: '__proto__' }), 'unknown_key'],
+    'a kid that is a number': [token(RSA, {}, { kid: 1 }), 'malformed'],
+    'a kid that is an object': [token(RSA, {}, { kid: { toString: RSA.kid } }), 'malformed'],
+    'a kid that is true': [token(RSA, {}, { kid: true }), 'malformed'],
     'a kid that is a list': [token(thief, {}, { kid: [RSA.kid] }), 'malformed'],
     'a kid without end': [token(thief, {}, { kid: 'k'.repeat(300) }), 'malformed'],
     'another algorithm for the key': [token({ ...RSA, alg: 'PS256' }, {}, { alg: 'ES256' }), 'algorithm'],
@@ -85,7 +121,8 @@ t.test('forged tokens', async (t) => {
 
 t.test('tokens that are none', async (t) => {
   const { ask } = await chainOf(t);
-  const [header, payload, signature] = token(RSA).split('.');
+  const good = token(RSA);
+  const [header, payload, signature] = good.split('.');
   for (const jwt of [
     'x',
     '..',
@@ -99,6 +136,24 @@ t.test('tokens that are none', async (t) => {
     `${header}.${part('null')}.${signature}`,
     `${header}.${part('"text"')}.${signature}`,
     `${header}.${part('{')}.${signature}`,
+    `${good}.`,
+    `${good}..`,
+    `.${good}`,
+    `${header}..${signature}`,
+    `.${payload}.${signature}`,
+    // A JWE, compact: five parts.
+    `${part({ alg: 'RSA-OAEP', enc: 'A256GCM' })}.AAAA.AAAA.AAAA.AAAA`,
+    // Base64 of another alphabet, and padded.
+    `${header}.${payload}.${signature.replace(/[-_]|.$/, '+')}`,
+    `${header}.${payload}.${signature.replace(/[-_]|.$/, '/')}`,
+    `${header}==.${payload}.${signature}`,
+    `${header}.${payload}=.${signature}`,
+    `${header}.${payload}.${signature}\u0000`,
+    `"${good}"`,
+    `${good};`,
+    `${header}.${part('{"iss":"\ud800"')}.${signature}`,
+    `${part('\ufeff{}')}.${payload}.${signature}`,
+    `${header}%2E${payload}%2E${signature}`,
   ])
     t.match(await ask(jwt), { ...INVALID, because: 'jwt_malformed' }, jwt.slice(-30));
 });
@@ -118,6 +173,21 @@ t.test('claims that do not hold', async (t) => {
     ['no exp', { exp: undefined }, 'no_expiry'],
     ['an exp that is text', { exp: String(seconds() + 300) }, 'malformed'],
     ['an exp that is null', { exp: null }, 'malformed'],
+    ['an exp that is a list', { exp: [seconds() + 300] }, 'malformed'],
+    ['an exp that is true', { exp: true }, 'malformed'],
+    ['an exp of 0', { exp: 0 }, 'expired'],
+    ['an exp before all time', { exp: -1 }, 'expired'],
+    ['an exp far before all time', { exp: -1e300 }, 'malformed'],
+    ['an exp in milliseconds of the past', { exp: (Date.now() - 3_600_000) / 1_000 }, 'expired'],
+    ['a nbf of the far future', { nbf: 1e300 }, 'malformed'],
+    ['a nbf that is null', { nbf: null }, 'malformed'],
+    ['an issuer in other case', { iss: ISSUER.toUpperCase() }, 'issuer'],
+    ['an issuer with a slash more', { iss: `${ISSUER}/` }, 'issuer'],
+    ['an issuer that is a number', { iss: 1 }, 'issuer'],
+    ['an audience that begins alike', { aud: `${AUDIENCE}x` }, 'audience'],
+    ['an audience that is a number', { aud: 1 }, 'audience'],
+    ['an audience that is an object', { aud: { [AUDIENCE]: true } }, 'audience'],
+    ['an audience inside of another', { aud: [[AUDIENCE]] }, 'audience'],
     ['not yet valid', { nbf: seconds() + 90 }, 'not_yet_valid'],
     ['a nbf that is text', { nbf: 'now' }, 'malformed'],
   ];
@@ -135,6 +205,14 @@ t.test('headers that do not hold', async (t) => {
     ['an empty list of critical headers', { crit: [] }, 'critical_header'],
     ['crit that is no list', { crit: 'b64' }, 'critical_header'],
     ['crit null', { crit: null }, 'critical_header'],
+    ['a payload that is not encoded', { b64: false }, 'critical_header'],
+    ['a payload that is not encoded, as critical', { b64: false, crit: ['b64'] }, 'critical_header'],
+    ['b64 true', { b64: true }, 'critical_header'],
+    ['a payload that is compressed', { zip: 'DEF' }, 'critical_header'],
+    ['a type of another standard', { typ: 'dpop+jwt' }, 'type'],
+    ['a type that begins alike', { typ: 'JWTx' }, 'type'],
+    ['a type that is a list', { typ: ['JWT'] }, 'type'],
+    ['a type that is null', { typ: null }, 'type'],
     ['another type', { typ: 'logout+jwt' }, 'type'],
     ['a type that is none', { typ: 1 }, 'type'],
   ];
@@ -142,6 +220,75 @@ t.test('headers that do not hold', async (t) => {
     t.match(await ask(token(RSA, {}, header)), { ...INVALID, because: `jwt_${reason}` }, name);
   for (const typ of [undefined, 'jwt', 'at+jwt', 'application/at+JWT'])
     t.match(await ask(token(RSA, {}, { typ })), { status: 200 }, `typ ${typ}`);
+});
+
+t.test('names that stand twice', async (t) => {
+  const { ask } = await chainOf(t);
+  const exp = seconds() + 300;
+  const signed = (header: string, payload: string) => {
+    const input = `${part(header)}.${part(payload)}`;
+    return `${input}.${sign('sha256', Buffer.from(input), RSA.privateKey).toString('base64url')}`;
+  };
+  const header = `{"alg":"RS256","kid":"${RSA.kid}"}`;
+  const payload = (more: string) => `{"iss":"${ISSUER}","aud":"${AUDIENCE}","exp":${exp}${more}}`;
+  for (const [name, jwt] of [
+    ['a claim', signed(header, payload(',"sub":"ada","sub":"root"'))],
+    ['a claim, the same value', signed(header, payload(',"sub":"ada","sub":"ada"'))],
+    ['a claim, written otherwise', signed(header, payload(',"sub":"ada","s\\u0075b":"root"'))],
+    ['the issuer', signed(header, payload(`,"iss":"${ISSUER}"`))],
+    ['the expiry', signed(header, payload(',"exp":1'))],
+    ['a claim inside', signed(header, payload(',"realm":[{"roles":"a", "x": {}, "roles" : "b"}]'))],
+    ['__proto__', signed(header, payload(',"__proto__":1,"__proto__":2'))],
+    ['alg', signed(`{"alg":"none","alg":"RS256","kid":"${RSA.kid}"}`, payload(''))],
+    ['kid', signed(`{"alg":"RS256","kid":"x","kid":"${RSA.kid}"}`, payload(''))],
+  ] as const)
+    t.match(await ask(jwt), { ...INVALID, because: 'jwt_malformed' }, name);
+  for (const [name, jwt] of [
+    ['one name in several objects', signed(header, payload(',"a":{"a":{"a":"a"}},"b":[{"a":1},{"a":2}]'))],
+    [
+      'text that looks like names',
+      signed(header, payload(',"a":"\\"sub\\":1","b":"\\"sub\\":1","c":["iss","iss:",""]')),
+    ],
+    ['spaces', signed(header, payload(' , "a" : "\\\\" , "": "" '))],
+  ] as const)
+    t.match(await ask(jwt), { status: 200 }, name);
+});
+
+t.test('a token anywhere else than at its place is none', async (t) => {
+  const good = token(RSA);
+  const [inHeader, inCookie, inQuery] = [
+    await chainOf(t),
+    await chainOf(t, { token: { cookie: 'at' } }),
+    await chainOf(t, { token: { query: 'at' } }),
+  ];
+  const elsewhere = {
+    cookie: `at=${good}`,
+    'x-authorization': `Bearer ${good}`,
+    'proxy-authorization': `Bearer ${good}`,
+  };
+  t.match(await inHeader.ask(null, elsewhere, `/?at=${good}&access_token=${good}`), {
+    status: 401,
+    because: 'jwt_missing',
+  });
+  t.match(await inCookie.ask(good, {}, `/?at=${good}`), { status: 401, because: 'jwt_missing' });
+  t.match(await inQuery.ask(good, elsewhere), { status: 401, because: 'jwt_missing' });
+  // Nor does what stands there do any harm.
+  t.match(await inHeader.ask(good, { cookie: 'at=x' }, '/?at=y&at=z'), { status: 200 });
+  t.match(await inQuery.ask('x', {}, `/?at=${good}`), { status: 200 });
+  t.match(await inQuery.ask(null, {}, `/?at=${good}&at=${good}`), { status: 400, because: 'jwt_repeated' });
+  t.match(await inQuery.ask(null, {}, `/?at=${good}&%61t=x`), { status: 400, because: 'jwt_repeated' });
+});
+
+t.test('an expiry beyond all time is none', async (t) => {
+  const { ask } = await chainOf(t);
+  const endless = (exp: string) => {
+    const claims = `{"iss":"${ISSUER}","aud":"${AUDIENCE}","exp":${exp}}`;
+    const input = `${part({ alg: 'RS256', kid: RSA.kid })}.${part(claims)}`;
+    return `${input}.${sign('sha256', Buffer.from(input), RSA.privateKey).toString('base64url')}`;
+  };
+  t.match(await ask(endless('8640000000000')), { status: 200 }, 'the last moment that there is');
+  for (const exp of ['8640000000001', '9007199254740993', '1e300', '1e999', '9'.repeat(400)])
+    t.match(await ask(endless(exp)), { ...INVALID, because: 'jwt_malformed' }, exp.slice(0, 20));
 });
 
 t.test('a token over 8 KiB is refused, a signed one too', async (t) => {
@@ -155,7 +302,15 @@ t.test('a token over 8 KiB is refused, a signed one too', async (t) => {
 t.test('credentials that hold no token', async (t) => {
   const { ask, inject, exchanges } = await chainOf(t);
   const malformed = { status: 400, because: 'jwt_bad_credentials', challenge: /error="invalid_request"/ };
-  for (const authorization of ['Bearer', 'Bearer ', 'Bearer a b', `Bearer ${token(RSA)}, Bearer ${token(RSA)}`])
+  for (const authorization of [
+    'Bearer',
+    'Bearer ',
+    'Bearer a b',
+    `Bearer ${token(RSA)} `,
+    `Bearer ${token(RSA)}\u00a0`,
+    `Bearer Bearer ${token(RSA)}`,
+    `Bearer ${token(RSA)}, Bearer ${token(RSA)}`,
+  ])
     t.match(await ask(null, { authorization }), malformed, authorization.slice(0, 20));
   for (const headers of [{}, { authorization: 'Basic YWRhOng=' }, { authorization: token(RSA) }])
     t.match(await ask(null, headers as Record<string, string>), {
@@ -163,6 +318,8 @@ t.test('credentials that hold no token', async (t) => {
       because: 'jwt_missing',
       challenge: 'Bearer realm="selvedge"',
     });
+  t.match(await ask(null, { authorization: 'Bearer ä' }), { ...INVALID, because: 'jwt_malformed' });
+  t.match(await ask(null, { authorization: `Bearer\t${token(RSA)}` }), { status: 401, because: 'jwt_missing' });
   t.match(
     await ask(null, { authorization: `bEARER ${token(RSA)}` }),
     { status: 200 },

@@ -1,8 +1,8 @@
 // The accounts behind rate-limit, on a clock that the test moves: windows, buckets, and what is forgotten when there are too many keys.
 import fc from 'fast-check';
 import t from 'tap';
+import { clientNetwork } from '../../src/http/client-network.ts';
 import { Counters } from '../../src/plugins/rate-limit/counters.ts';
-import { clientNetwork } from '../../src/plugins/rate-limit/key.ts';
 import { UnderWay } from '../../src/plugins/rate-limit/limit.ts';
 import type { Quota } from '../../src/plugins/rate-limit/quota.ts';
 import { FakeClock } from '../support/fake-clock.ts';

@@ -5,6 +5,7 @@ import t, { type Test } from 'tap';
 import { Counters } from '../../src/plugins/rate-limit/counters.ts';
 import type { Quota } from '../../src/plugins/rate-limit/quota.ts';
 import { RedisCounters, RedisStore } from '../../src/plugins/rate-limit/redis.ts';
+import { RedisUnderWay } from '../../src/plugins/rate-limit/redis-under-way.ts';
 import { type ChainOptions, type TestChain, testChain } from '../support/chain.ts';
 import { NO_REDIS, RedisServer } from '../support/redis-server.ts';
 
@@ -50,6 +51,10 @@ t.test('grants what memory would, whatever is asked', { skip }, async (t) => {
     for (let i = 0; i < 300; i++) {
       random = (random * 48_271) % 2_147_483_647;
       const [key, cost] = [`k${random % 9}`, 1 + (random % 4)];
+      if (random % 7 === 0) {
+        here.charge(key, cost * 2);
+        there.charge(key, cost * 2);
+      }
       const [a, b] = [here.take(key, cost), await there.take(key, cost)];
       t.ok(
         a.granted === b.granted && a.remaining === b.remaining && Math.abs(a.waitMs - b.waitMs) < 5_000,
@@ -142,6 +147,18 @@ t.test('a Redis that is not there holds nobody up: allow', { skip }, async (t) =
   );
 });
 
+t.test('a Redis that forgets everything counts anew, at once', { skip }, async (t) => {
+  const redis = await RedisServer.start(t);
+  for (const algorithm of ['fixed-window', 'token-bucket']) {
+    const chain = await chainOf(t, redis, { max: 2, window: '1h', algorithm, onStoreFailure: 'deny' });
+    const three = async () => [(await ask(chain)).status, (await ask(chain)).status, (await ask(chain)).status];
+    t.strictSame(await three(), [200, 200, 429], algorithm);
+    await redis.command('FLUSHALL');
+    await redis.command('SCRIPT FLUSH');
+    t.strictSame(await three(), [200, 200, 429], `${algorithm}, flushed, scripts included`);
+  }
+});
+
 t.test('a Redis that refuses what it is asked is one that does not answer', { skip }, async (t) => {
   const redis = await RedisServer.start(t);
   const lines: { msg: string; err?: { message: string } }[] = [];
@@ -212,4 +229,79 @@ t.test('the connection ends with the last chain', { skip }, async (t) => {
   t.match(await redis.command('CLIENT LIST'), /cmd=evalsha|cmd=eval/);
   await chain.close();
   await until('closed', async () => !/cmd=eval/.test(await redis.command('CLIENT LIST')));
+});
+
+t.test('what is under way is counted for all processes together, exactly', { skip }, async (t) => {
+  const redis = await RedisServer.start(t);
+  const ends: (() => void)[] = [];
+  const answer: ChainOptions['answer'] = (_options, handler) => {
+    ends.push(() => {
+      handler.onResponseStart?.({} as never, 200, {});
+      handler.onResponseEnd?.({} as never, {});
+    });
+    return null;
+  };
+  const chains = await Promise.all([1, 2].map(() => chainOf(t, redis, { inFlight: 10, key: 'route' }, { answer })));
+  for (const round of [1, 2]) {
+    let refused = 0;
+    const asked = Array.from({ length: 64 }, async (_, index) => {
+      const { status } = await ask(chains[index % 2]);
+      if (status === 429) refused++;
+      return status;
+    });
+    await until('all that can be refused are', async () => refused === 54);
+    t.equal(ends.length, 10, `round ${round}: exactly ten are under way`);
+    for (const end of ends.splice(0)) end();
+    t.equal((await Promise.all(asked)).filter((status) => status === 200).length, 10);
+    await until('nothing is held', async () => (await redis.command('DBSIZE')) === ':0\r\n');
+  }
+});
+
+t.test(
+  'leases are renewed while they last, come back to a Redis that forgot them, and end with their process',
+  { skip },
+  async (t) => {
+    const redis = await RedisServer.start(t);
+    const open = async () => {
+      const store = new RedisStore(redis.url, 5_000, () => {});
+      t.teardown(() => store.close());
+      await store.open();
+      const places = new RedisUnderWay(store, 'one', 1_000);
+      t.teardown(() => places.close());
+      return { store, places };
+    };
+    const [alive, other] = [await open(), await open()];
+    const held = await alive.places.enter('k', 1);
+    t.equal(held.granted, true);
+    for (const end = performance.now() + 1_800; performance.now() < end; )
+      if ((await other.places.enter('k', 1)).granted) t.fail('it was renewed in time');
+    await redis.command('FLUSHALL');
+    await until('it is there again', async () => (await redis.command('DBSIZE')) === ':1\r\n');
+    t.equal((await other.places.enter('k', 1)).granted, false);
+    alive.places.leave('k', held.lease as string);
+    await until('it is free', async () => (await other.places.enter('k', 1)).granted);
+
+    // As a process that is killed: it neither releases nor renews.
+    other.places.close();
+    other.store.close();
+    t.equal((await alive.places.enter('k', 1)).granted, false, 'it still counts');
+    await until('its lease is over', async () => (await alive.places.enter('k', 1)).granted);
+  },
+);
+
+t.test('a Redis that is gone counts nothing under way: as onStoreFailure says', { skip }, async (t) => {
+  const redis = await RedisServer.start(t);
+  const limit = { inFlight: 1, timeout: '100ms' };
+  const [open, closed] = [
+    await chainOf(t, redis, limit),
+    await chainOf(t, redis, { ...limit, onStoreFailure: 'deny' }, { owner: 'other' }),
+  ];
+  t.equal((await ask(open)).status, 200);
+  await redis.stop();
+  t.equal((await ask(open)).status, 200);
+  const { status, ms } = await ask(closed);
+  t.equal(status, 503);
+  t.ok(ms < 1_000, `${ms} ms`);
+  await redis.start();
+  await until('it counts again', async () => (await ask(closed)).status === 200);
 });

@@ -29,7 +29,7 @@ const hooks = registerHooks({
 t.teardown(() => hooks.deregister());
 
 t.test('the page shows the examples as they are', async (t) => {
-  for (const name of ['tenant.ts', 'try-tenant.ts', 'careful.ts']) {
+  for (const name of ['tenant.ts', 'try-tenant.ts', 'careful.ts', 'by-tenant.ts']) {
     const source = readFileSync(join(root, 'docs/examples', name), 'utf8');
     t.ok(page.includes(`\`\`\`ts\n${source}\`\`\``), name);
   }
@@ -80,6 +80,26 @@ t.test('the example', async (t) => {
     });
     await t.rejects(testChain([[example, { allow: [] }]]), { message: /allow: must have at least one item/ });
   });
+});
+
+t.test('the example of keys has each tenant charged for itself', async (t) => {
+  const store = new SharedStore();
+  const registry = new Registry();
+  const limit = { max: 1, window: '1h', key: { plugin: 'tenant' } };
+  const status = async (host: string) => {
+    const plugins = [
+      ['rate-limit', limit],
+      [join(root, 'docs/examples/by-tenant.ts'), { domain: 'example.com' }],
+    ] as const;
+    const chain = await testChain(plugins, { store, registry, exchange: { host } });
+    t.teardown(() => chain.close());
+    return (await chain.inject({ url: '/' })).statusCode;
+  };
+  t.equal(await status('acme.example.com'), 200);
+  t.equal(await status('globex.example.com'), 200);
+  t.equal(await status('acme.example.com'), 429);
+  t.equal(await status('elsewhere.example.net'), 200, 'no tenant: by address');
+  t.equal(await status('example.com'), 429);
 });
 
 t.test('the example of policies says how requests are sent, and sends one of its own', async (t) => {

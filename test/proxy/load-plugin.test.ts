@@ -266,7 +266,7 @@ t.test('checkPlugins holds the services and subsets that options name against th
   const at = { file: 'selvedge.yaml', line: 1, column: 1 };
   const config = (gateway: PluginUse[], route: PluginUse[], service: PluginUse[] = []) =>
     ({
-      gateways: [{ name: 'public', plugins: gateway }],
+      gateways: [{ name: 'public', plugins: gateway, listeners: [] }],
       services: [
         { name: 'orders', subsets: { v1: {}, v2: {} }, plugins: service },
         { name: 'web', subsets: {}, plugins: [] },

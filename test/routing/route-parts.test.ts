@@ -1,13 +1,12 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Redirect } from '../../src/config/model.ts';
-import { effectiveChain } from '../../src/routing/chain-list.ts';
 import { pickBackend } from '../../src/routing/pick.ts';
 import { compileRegex, literalStart } from '../../src/routing/regex.ts';
 import { type RedirectedRequest, redirectLocation, rewritePath } from '../../src/routing/rewrite.ts';
 import { routesFor } from '../../src/routing/scope.ts';
 import { RouteTable } from '../../src/routing/table.ts';
-import { backend, config, gateway, HERE, plugin, route, service, view } from './support/fixtures.ts';
+import { backend, config, gateway, route, service, view } from './support/fixtures.ts';
 import { seeded } from './support/random-tables.ts';
 
 t.test('ReplacePrefixMatch follows the table of the Gateway API', async (t) => {
@@ -107,35 +106,6 @@ t.test('backends are chosen by weight, never one of weight 0', async (t) => {
   let second = 0;
   for (let i = 0; i < 20_000; i += 1) if (pickBackend(backends, draw)?.service === 'v2') second += 1;
   t.ok(Math.abs(second / 20_000 - 0.1) < 0.01, `${second} of 20,000 for a share of 10%`);
-});
-
-t.test("a chain is the inherited list with the route's changes in place", async (t) => {
-  const names = (list: readonly { name: string; options: unknown }[]) =>
-    list.map(({ name, options }) => `${name}${JSON.stringify(options)}`);
-  const inherited = [plugin('cors'), plugin('rate-limit', { max: 100 }), plugin('jwt')];
-  t.strictSame(names(effectiveChain(inherited, [])), ['cors{}', 'rate-limit{"max":100}', 'jwt{}']);
-  t.strictSame(names(effectiveChain(inherited, [plugin('tenant'), plugin('rate-limit', { max: 5 })])), [
-    'cors{}',
-    'rate-limit{"max":5}',
-    'jwt{}',
-    'tenant{}',
-  ]);
-  t.strictSame(names(effectiveChain(inherited, [{ off: 'cors', at: HERE }])), ['rate-limit{"max":100}', 'jwt{}']);
-  t.strictSame(
-    names(effectiveChain(inherited, [{ off: 'cors', at: HERE }, plugin('cors', { a: 1 })])),
-    ['rate-limit{"max":100}', 'jwt{}', 'cors{"a":1}'],
-    'off and again: in the new place',
-  );
-  t.strictSame(names(effectiveChain([plugin('h', { a: 1 }), plugin('h', { a: 2 })], [plugin('h', { a: 3 })])), [
-    'h{"a":3}',
-    'h{"a":2}',
-  ]);
-  t.strictSame(
-    names(effectiveChain([plugin('h')], [plugin('h', { a: 1 }), plugin('h', { a: 2 })])),
-    ['h{"a":1}', 'h{"a":2}'],
-    'a second use of its own is another link',
-  );
-  t.strictSame(names(inherited), ['cors{}', 'rate-limit{"max":100}', 'jwt{}'], 'the inherited list is left alone');
 });
 
 t.test('regexes run in RE2 syntax on whole values, or are refused with the reason', async (t) => {

@@ -19,7 +19,7 @@ async function serve(t: Test, plan: object) {
   const plans = new Map([
     [
       listener.key,
-      { trust: { trusts: () => false }, fixedHost: null, egress: null, addresses: null, ...plan } as
+      { spec: listener, trust: { trusts: () => false }, fixedHost: null, egress: null, addresses: null, ...plan } as
         | ListenerPlan
         | object,
     ],

@@ -7,7 +7,7 @@ import fastify, {
 } from 'fastify';
 import { type Logger, pino } from 'pino';
 import { Registry } from 'prom-client';
-import { formatProblem } from '../../src/config/problem.ts';
+import { formatProblem, hasErrors } from '../../src/config/problem.ts';
 import type { Dispatch, DispatchHandler, DispatchOptions, Interceptor } from '../../src/dispatch.ts';
 import { SelvedgeError } from '../../src/errors.ts';
 import { withoutQuery } from '../../src/http/query.ts';
@@ -71,8 +71,10 @@ export class TestExchange implements Exchange {
   endpoint: string | null = '127.0.0.1:3000';
   attempts: Attempt[] = [];
   startedAt = performance.now();
+  deadlineAt = Number.POSITIVE_INFINITY;
   reason: string | null = null;
   because: string | null = null;
+  cache: string | null = null;
   decidedBy: string | null = null;
   verdict: string | null = null;
   authorization: Verdict | null = null;
@@ -134,7 +136,7 @@ export async function testChain(
     baseDir: import.meta.dirname,
   }));
   const { loaded, problems } = await loadPlugins(uses, builtins);
-  if (problems.length > 0) throw new Error(problems.map(formatProblem).join('\n'));
+  if (hasErrors(problems)) throw new Error(problems.map(formatProblem).join('\n'));
 
   const app = fastify({ logger: false, exposeHeadRoutes: false });
   const sent: DispatchOptions[] = [];
@@ -159,7 +161,8 @@ export async function testChain(
     },
   });
   app.decorate('shared', shared);
-  app.decorate('chain', { role, owner, version: '1.2.3' });
+  app.decorate('rateLimitKeys', new Map());
+  app.decorate('chain', { role, owner, unrouted: false, version: '1.2.3' });
   app.decorate('metrics', registry);
   app.decorate('logger', (options.logger ?? pino({ level: 'silent' })) as never);
   app.decorateRequest('selvedge', null as never);
@@ -177,8 +180,9 @@ export async function testChain(
     (request.selvedge as TestExchange).reason = known.reason;
     if (known.facts.headers !== undefined) reply.headers(known.facts.headers);
     if (known.facts.retryAfter !== undefined) reply.header('retry-after', String(known.facts.retryAfter));
-    if (known.facts.headers !== undefined) reply.headers(known.facts.headers);
-    reply.code(known.statusCode).send({ code: known.code });
+    const { answer } = known.facts;
+    reply.code(known.statusCode).headers(answer?.headers ?? {});
+    reply.send(answer === undefined ? { code: known.code } : answer.body.length === 0 ? undefined : answer.body);
   });
   for (const use of uses) {
     const plugin = loaded.get(use);

@@ -29,7 +29,7 @@ export function specOf(changes: Partial<ListenerSpec> = {}): ListenerSpec {
     mesh: null,
     meshDomain: 'mesh.internal',
     limits: LIMITS,
-    clientAddress: { trustedProxies: [], header: 'x-forwarded-for', hops: null },
+    clientAddress: { trustedProxies: [], header: 'x-forwarded-for', hops: null, proxyProtocol: false },
     fixedService: null,
     at: { file: 'selvedge.yaml', line: 1, column: 1 },
     ...changes,

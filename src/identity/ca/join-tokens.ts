@@ -2,8 +2,8 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { privateDirectory, readPrivate, syncDirectory, writePrivate } from '../../private-files.ts';
 import { inFile } from '../in-file.ts';
-import { privateDirectory, readPrivate, syncDirectory, writePrivate } from '../private-files.ts';
 import { parseSpiffeId } from '../spiffe-id.ts';
 
 /** Records at most, spent ones included: each is a file of 200 bytes. */

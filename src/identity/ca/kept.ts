@@ -1,7 +1,7 @@
 // The certificates of a CA service as a workload keeps them over a restart: one file for each id, with its key, and the roots.
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { privateDirectory, readPrivate, writePrivate } from '../private-files.ts';
+import { privateDirectory, readPrivate, writePrivate } from '../../private-files.ts';
 import type { Svid } from '../source.ts';
 import { parseSpiffeId } from '../spiffe-id.ts';
 

@@ -1,10 +1,10 @@
 // The CA directory as a CA service sees it while it runs: read again every few seconds, for rollovers begun elsewhere and what is due.
 import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
+import { writePrivate } from '../../private-files.ts';
 import { type AuthorityState, openAuthorityDirectory } from '../authority-directory.ts';
 import type { Clock } from '../clock.ts';
 import type { IdentityLog } from '../deps.ts';
-import { writePrivate } from '../private-files.ts';
 import type { TrustBundles } from '../source.ts';
 
 const REFRESH_MS = 10_000;

@@ -1,9 +1,9 @@
 // Identities whose certificates were given up: what was issued before that moment renews no more. Certificates in use end by themselves.
 import { join } from 'node:path';
+import { readPrivate, writePrivate } from '../../private-files.ts';
 import { BACKDATED_MS, LEAF_LIFE_MS } from '../authority.ts';
 import { inFile } from '../in-file.ts';
 import { withLock } from '../lock.ts';
-import { readPrivate, writePrivate } from '../private-files.ts';
 
 /** By SPIFFE id: when, in milliseconds since the epoch. Bounded by what is given up within a day. */
 type Revocations = Readonly<Record<string, number>>;

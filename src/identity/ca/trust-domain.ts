@@ -1,10 +1,10 @@
 // A CA directory says itself which trust domain it belongs to.
 import { X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
+import { readPrivate } from '../../private-files.ts';
 import { certificateFacts } from '../certificate-facts.ts';
 import { inFile } from '../in-file.ts';
 import { pemBlocks } from '../pem.ts';
-import { readPrivate } from '../private-files.ts';
 import { parseSpiffeId } from '../spiffe-id.ts';
 
 /** Null: there is no CA. @throws Error for one that cannot be read */

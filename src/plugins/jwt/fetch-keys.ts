@@ -61,6 +61,11 @@ async function get(url: string, signal: AbortSignal): Promise<string> {
     await response.body?.cancel();
     throw new Error(`it answered ${response.status}`);
   }
+  return boundedText(response);
+}
+
+/** The body of an answer; rejects when it is larger than anything that an issuer has to say. */
+export async function boundedText(response: Response): Promise<string> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   // Leaving the loop cancels the rest.

@@ -27,6 +27,7 @@ const PEM_BLOCK = /-----BEGIN ([A-Z0-9 ]+)-----[\s\S]*?-----END \1-----/g;
 const PUBLIC_LABELS: ReadonlySet<string> = new Set(['PUBLIC KEY', 'RSA PUBLIC KEY', 'CERTIFICATE']);
 /** The public part of a JWK: whatever else it has, a private part included, is not looked at. */
 const PUBLIC_MEMBERS = ['kty', 'n', 'e', 'crv', 'x', 'y'] as const;
+const PUBLISHED_MEMBERS = [...PUBLIC_MEMBERS, 'kid', 'use', 'key_ops', 'alg'] as const;
 
 export interface Key {
   /** Equal for the same key under the same name and for the same algorithms. */
@@ -39,10 +40,13 @@ export interface Key {
 
 export class KeySet {
   readonly keys: readonly Key[];
+  /** The same as a JWK set, for who keeps it; null: nobody published it. */
+  readonly published: string | null;
   readonly #ids: ReadonlySet<string>;
 
-  constructor(keys: readonly Key[]) {
+  constructor(keys: readonly Key[], published: string | null = null) {
     this.keys = keys;
+    this.published = published;
     this.#ids = new Set(keys.map(({ id }) => id));
   }
 
@@ -113,13 +117,17 @@ export function publishedKeys(text: string): KeySet {
   if (keys.length > MAX_KEYS) throw new Error(`the JWK set has more than ${MAX_KEYS} keys`);
   const usable = keys.flatMap((jwk) => {
     try {
-      return [keyOfJwk(jwk)];
+      return [{ jwk, key: keyOfJwk(jwk) }];
     } catch {
       return [];
     }
   });
   if (usable.length === 0) throw new Error('the JWK set has no key that can be used');
-  return new KeySet(usable);
+  const published = JSON.stringify({ keys: usable.map(({ jwk }) => only(jwk, PUBLISHED_MEMBERS)) });
+  return new KeySet(
+    usable.map(({ key }) => key),
+    published,
+  );
 }
 
 function parseJson(text: string): Readonly<Record<string, unknown>> {
@@ -133,6 +141,10 @@ function parseJson(text: string): Readonly<Record<string, unknown>> {
   return parsed as Readonly<Record<string, unknown>>;
 }
 
+function only(jwk: Readonly<Record<string, unknown>>, members: readonly string[]): Record<string, unknown> {
+  return Object.fromEntries(members.map((member) => [member, jwk[member]]));
+}
+
 function keyOfJwk(given: unknown): Key {
   if (typeof given !== 'object' || given === null) throw new Error('it is no JWK');
   const jwk = given as Readonly<Record<string, unknown>>;
@@ -143,7 +155,7 @@ function keyOfJwk(given: unknown): Key {
   if (use !== 'sig') throw new Error('its "use" is not "sig"');
   if (!Array.isArray(operations) || !operations.includes('verify')) throw new Error('its "key_ops" have no "verify"');
   if (alg !== null && typeof alg !== 'string') throw new Error('its "alg" is not text');
-  const key = Object.fromEntries(PUBLIC_MEMBERS.map((member) => [member, jwk[member]])) as webcrypto.JsonWebKey;
+  const key = only(jwk, PUBLIC_MEMBERS) as webcrypto.JsonWebKey;
   // RFC 9864 has names of its own for what EdDSA means with this key.
   return keyOf(createPublicKey({ format: 'jwk', key }), kid, alg === 'Ed25519' || alg === 'Ed448' ? 'EdDSA' : alg);
 }

@@ -4,6 +4,9 @@ import { Type, UNIT_PATTERNS } from '../../plugin.ts';
 import { type Algorithm, ASYMMETRIC, type KeySet, parseKeys, SYMMETRIC, secretKeys } from './keys.ts';
 import type { TokenPlace } from './token.ts';
 
+/** For what fetches keys. */
+const DEFAULT_DIR = '.selvedge/jwks';
+
 const duration = (fallback: string, description: string) =>
   Type.String({
     pattern: UNIT_PATTERNS.duration,
@@ -34,9 +37,12 @@ export const issuerFields = {
     text('Public keys instead of a URL: PEM (also certificates), a JWK or a JWK set, as text, such as that of a file.'),
   ),
   secret: Type.Optional(
-    text(
-      'Shared secret for tokens signed with HS256, HS384 or HS512, at least as long as the hash; who knows it can make tokens.',
-    ),
+    Type.String({
+      minLength: 1,
+      writeOnly: true,
+      description:
+        'Shared secret for tokens signed with HS256, HS384 or HS512, at least as long as the hash; who knows it can make tokens.',
+    }),
   ),
   algorithms: Type.Optional(
     Type.Array(algorithm, {
@@ -63,6 +69,11 @@ export const jwtOptions = Type.Object({
     }),
   ),
   jwksCache: duration('10m', 'How old keys become before they are fetched again, in the background.'),
+  jwksDir: Type.Union([Type.String({ minLength: 1 }), Type.Literal(false)], {
+    default: DEFAULT_DIR,
+    description:
+      'Folder in which the last good keys of issuers are kept over a restart, relative to the one that the process runs in. `false`: they are not kept.',
+  }),
   clockSkew: duration(
     '60s',
     "How far the issuer's clock and ours may be apart: `exp` and `nbf` are taken that loosely.",

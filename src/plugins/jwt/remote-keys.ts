@@ -1,7 +1,7 @@
 // Keeps the keys of one issuer at hand: fetched in the background, again when a token names one that is not known, and kept through outages.
 import { KeySet } from './keys.ts';
 
-/** Requests with unknown keys cause at most one fetch in this time. */
+/** Requests with unknown keys, or signatures that fit no key, cause at most one fetch in this time. */
 const COOLDOWN_MS = 1_000;
 const MAX_RETRY_MS = 60_000;
 const TICK_MS = 1_000;
@@ -14,6 +14,8 @@ export interface Clock {
 }
 
 export interface RemoteKeysOptions {
+  /** What was good when the process ran last; used until the first fetch is over. */
+  readonly known?: KeySet | null;
   readonly fetch: (closed: AbortSignal) => Promise<KeySet>;
   readonly refreshMs: number;
   readonly clock: Clock;
@@ -37,7 +39,7 @@ export interface KeySource {
 }
 
 export class RemoteKeys implements KeySource {
-  keys = new KeySet([]);
+  keys: KeySet;
   failing = false;
   readonly #options: RemoteKeysOptions;
   readonly #closed = new AbortController();
@@ -49,7 +51,8 @@ export class RemoteKeys implements KeySource {
 
   constructor(options: RemoteKeysOptions) {
     this.#options = options;
-    const { clock } = options;
+    const { clock, known } = options;
+    this.keys = known ?? new KeySet([]);
     this.#ticker = clock.setInterval(() => {
       if (this.#fetching === null && clock.now() >= this.#dueAt) void this.#fetch();
     }, TICK_MS);

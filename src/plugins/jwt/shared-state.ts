@@ -1,20 +1,23 @@
 // What all chains with this plugin hold together, across reloads: counters, and the keys of issuers.
 import { createHash } from 'node:crypto';
+import { resolve } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { Counter } from '../../plugin.ts';
-import { fetchKeys } from './fetch-keys.ts';
+import { fetchKeys, type KeyLocation } from './fetch-keys.ts';
 import type { WrittenIssuer } from './options.ts';
 import { type KeySource, REAL_CLOCK, RemoteKeys } from './remote-keys.ts';
+import { StoredKeys } from './stored-keys.ts';
 
 const TOTAL = 'selvedge_jwt_total';
 const FETCHES = 'selvedge_jwks_fetches_total';
 
-/** The keys of an issuer, the same for all chains and reloads that have them from the same place. */
-export function remoteKeys(
+/** The keys of an issuer, the same for all chains and reloads that have them from the same place. `dir`: where they are kept; null: nowhere. */
+export async function remoteKeys(
   app: FastifyInstance,
   { issuer, jwks, allowHttp }: WrittenIssuer,
   refreshMs: number,
-): KeySource {
+  dir: string | null = null,
+): Promise<KeySource> {
   const { metrics, logger } = app;
   const fetches = app.shared(
     'jwt fetches',
@@ -28,11 +31,20 @@ export function remoteKeys(
     () => metrics.removeSingleMetric(FETCHES),
   );
   const location = { issuer, jwks, allowHttp };
+  const stored =
+    dir === null ? null : app.shared(`jwt stored ${digestOf([location, dir])}`, () => openStored(app, location, dir));
+  // From a disk, not a network: that is short enough to wait for.
+  const known = (await stored?.read()) ?? null;
   return app.shared(
-    `jwt keys ${digestOf([location, refreshMs])}`,
+    `jwt keys ${digestOf([location, refreshMs, dir])}`,
     () =>
       new RemoteKeys({
-        fetch: (closed) => fetchKeys(location, closed),
+        known,
+        fetch: async (closed) => {
+          const keys = await fetchKeys(location, closed);
+          stored?.keep(keys);
+          return keys;
+        },
         refreshMs,
         clock: REAL_CLOCK,
         onFetched: (err, changed) => {
@@ -42,8 +54,28 @@ export function remoteKeys(
           else if (changed) logger.info({ issuer }, 'keys of the issuer can be fetched again');
         },
       }),
-    (keys) => keys.close(),
+    (keys) => {
+      keys.close();
+      return stored?.settled();
+    },
   );
+}
+
+/** Says a problem once, and again when it is another one. */
+function openStored({ logger }: FastifyInstance, location: KeyLocation, dir: string): StoredKeys {
+  const { issuer } = location;
+  let told = '';
+  return new StoredKeys({
+    dir: resolve(dir),
+    location,
+    now: Date.now,
+    onProblem: (err) => {
+      // The name of a file that is being written is another one each time.
+      const problem = err.message.replace(/[0-9a-f]{16}\.tmp/g, '');
+      if (problem !== told) logger.warn({ err, issuer }, 'keys of the issuer are not kept over a restart');
+      told = problem;
+    },
+  });
 }
 
 export function requestCounter({ shared, metrics }: FastifyInstance): Counter {

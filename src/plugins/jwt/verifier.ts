@@ -3,21 +3,27 @@ import type { FastifyRequest } from 'fastify';
 import type { Issuer } from './issuer.ts';
 import type { Algorithm, Key } from './keys.ts';
 import { Refusal } from './refusal.ts';
+import { hasRepeatedNames } from './unique-names.ts';
 import type { Claims, VerifiedTokens } from './verified-tokens.ts';
 
 /** Keys that one token is tried with; only those without a name come to more than one. */
 const MAX_TRIES = 4;
 const MAX_KID = 256;
+/** Seconds since the epoch that there can be (ECMA-262, Time Values). A token that ends later does not end. */
+const LAST_SECOND = 8.64e12;
 /** RFC 9068 section 4 and RFC 7519 section 5.1; `application/` may stand before it. Absent is what most issuers send. */
 const TYPES: ReadonlySet<string> = new Set(['jwt', 'at+jwt']);
+
+/** RFC 7515 section 4.1.11, RFC 7797 section 3, RFC 7516 section 4.1.3: who ignores them reads another token. */
+const CRITICAL = ['crit', 'b64', 'zip'] as const;
 
 export class Verifier {
   readonly #issuers: ReadonlyMap<string, Issuer>;
   readonly #decode: Issuer['decode'];
-  readonly #verified: VerifiedTokens;
+  readonly #verified: Pick<VerifiedTokens, 'get' | 'add'>;
   readonly #skewMs: number;
 
-  constructor(issuers: readonly Issuer[], verified: VerifiedTokens, skewMs: number) {
+  constructor(issuers: readonly Issuer[], verified: Pick<VerifiedTokens, 'get' | 'add'>, skewMs: number) {
     this.#issuers = new Map(issuers.map((issuer) => [issuer.issuer, issuer]));
     this.#decode = issuers[0].decode;
     this.#verified = verified;
@@ -34,8 +40,8 @@ export class Verifier {
     const { source } = told.issuer;
     const tried = source.keys;
     const result = await this.#tryKeys(request, token, told);
-    // By name it would have been seen that the issuer has other keys by now.
-    if (!(result instanceof Refusal) || result.reason !== 'signature' || told.kid !== null) return result;
+    // The issuer may have other keys by now, under the same name, too.
+    if (!(result instanceof Refusal) || result.reason !== 'signature') return result;
     await source.refetch?.();
     return source.keys === tried ? result : this.#tryKeys(request, token, told);
   }
@@ -66,11 +72,18 @@ export class Verifier {
       return new Refusal('malformed', (error as Error).message);
     }
     const { header, payload } = decoded;
-    const { alg, kid = null, typ, crit } = header;
-    if (crit !== undefined) return new Refusal('critical_header', 'the token has critical headers ("crit")');
+    const { alg, kid = null, typ } = header;
+    const [headerText, payloadText] = token.split('.', 2).map((part) => Buffer.from(part, 'base64url').toString());
+    if (hasRepeatedNames(headerText, header) || hasRepeatedNames(payloadText, payload))
+      return new Refusal('malformed', 'the token says something twice: a name stands in one object more than once');
+    const critical = CRITICAL.find((name) => Object.hasOwn(header, name));
+    if (critical !== undefined)
+      return new Refusal('critical_header', `the token has a header that changes how it is read ("${critical}")`);
     if (typ !== undefined && !isType(typ)) return new Refusal('type', 'the token is of another type ("typ")');
     if (kid !== null && (typeof kid !== 'string' || kid.length > MAX_KID))
       return new Refusal('malformed', 'the "kid" of the token is not the name of a key');
+    if (typeof payload.exp === 'number' && payload.exp > LAST_SECOND)
+      return new Refusal('malformed', 'the "exp" of the token is beyond all time');
     const issuer = typeof payload.iss === 'string' ? this.#issuers.get(payload.iss) : undefined;
     if (issuer === undefined) return new Refusal('issuer', 'the token is from an issuer that is not listed');
     if (!issuer.algorithms.includes(alg as Algorithm))

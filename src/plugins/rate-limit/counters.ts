@@ -1,5 +1,5 @@
 // The accounts of one limit in this process: a bounded number of them, so that what clients make up costs memory only up to there.
-import { type Account, type Grant, giveBack, type Quota, take } from './quota.ts';
+import { type Account, charge, type Grant, giveBack, type Quota, take } from './quota.ts';
 
 /**
  * What would be forgotten with an account: next to nothing (it was charged once), something, or that nothing is left. Making room
@@ -38,6 +38,15 @@ export class Counters {
   }
 
   take(key: string, cost: number): Grant {
+    return this.#change(take, key, cost);
+  }
+
+  /** Takes what is left where that is less than `cost`. */
+  charge(key: string, cost: number): void {
+    this.#change(charge, key, cost);
+  }
+
+  #change(how: typeof take, key: string, cost: number): Grant {
     const now = this.#now();
     let entry = this.#entries.get(key);
     if (entry === undefined) {
@@ -47,7 +56,7 @@ export class Counters {
     } else {
       unlink(this.#lines[entry.kind], entry);
     }
-    const grant = take(this.quota, entry, cost, now);
+    const grant = how(this.quota, entry, cost, now);
     entry.kind = grant.remaining < cost ? 2 : grant.remaining + cost < this.quota.capacity ? 1 : 0;
     append(this.#lines[entry.kind], entry);
     return grant;

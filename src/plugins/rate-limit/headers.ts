@@ -12,10 +12,7 @@ const seconds = (ms: number): number => Math.max(1, Math.ceil(ms / 1_000));
 export const retryAfter = ({ waitMs }: Grant): number => seconds(waitMs);
 
 export function headerWriter(kind: HeaderKind, limits: readonly LimitSettings[]): WriteHeaders {
-  const policy = limits
-    .filter(({ shadow }) => !shadow)
-    .map(policyOf)
-    .join(', ');
+  const same = limits.filter(({ shadow, planned }) => !shadow && !planned).map(policyOf);
   const draft = kind === 'draft' || kind === 'both';
   const classic = kind === 'classic' || kind === 'both';
   return (reply, asked) => {
@@ -25,9 +22,12 @@ export function headerWriter(kind: HeaderKind, limits: readonly LimitSettings[])
       const before = reply.getHeader('ratelimit');
       const now = asked.map(([limit, grant]) => stateOf(limit, grant));
       reply.header('ratelimit', (before === undefined ? now : [String(before), ...now]).join(', '));
-      const policies = String(reply.getHeader('ratelimit-policy') ?? '');
-      if (!policies.includes(policy))
-        reply.header('ratelimit-policy', policies === '' ? policy : `${policies}, ${policy}`);
+      // Of a limit with plans, that of the client's.
+      const own = asked.flatMap(([limit]) => (limit.planned ? [policyOf(limit)] : []));
+      const said = String(reply.getHeader('ratelimit-policy') ?? '')
+        .split(', ')
+        .filter((policy) => policy !== '');
+      reply.header('ratelimit-policy', [...new Set([...said, ...same, ...own])].join(', '));
     }
     if (classic) for (const [limit, grant] of asked) writeClassic(reply, limit, grant);
   };

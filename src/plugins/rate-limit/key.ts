@@ -1,23 +1,27 @@
 // Whose account a request is charged to: what of the request makes the key, as bounded text.
 import { createHash } from 'node:crypto';
-import type { FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Static } from 'typebox';
-import { plainAddress } from '../../http/address.ts';
+import { clientNetwork } from '../../http/client-network.ts';
 import { cookieValue } from '../../http/cookies.ts';
 import { Type } from '../../plugin.ts';
 
 const Part = Type.Union([
   Type.Literal('clientAddress'),
   Type.Literal('peer'),
+  Type.Literal('apiKey'),
   Type.Literal('route'),
   Type.Object({ header: Type.String({ minLength: 1 }) }),
   Type.Object({ cookie: Type.String({ minLength: 1 }) }),
   Type.Object({ claim: Type.String({ minLength: 1 }) }),
+  Type.Object({ plugin: Type.String({ minLength: 1 }) }),
 ]);
 
 export type KeyPart = Static<typeof Part>;
 export type WrittenKey = KeyPart | readonly KeyPart[];
 export type ReadKey = (request: FastifyRequest) => string;
+/** Null: the request has none. */
+type ReadValue = (request: FastifyRequest) => string | null;
 
 export function keySchema(description: string, fallback?: WrittenKey) {
   return Type.Union([Part, Type.Array(Part, { minItems: 1, maxItems: 8 })], {
@@ -29,13 +33,20 @@ export function keySchema(description: string, fallback?: WrittenKey) {
 /** Longer keys are kept as their hash, so that a client does not choose how much memory one takes. */
 const MAX_KEY = 64;
 
-/** Claims are known only once whatever verifies them has run. */
-export function needsClaims(key: WrittenKey): boolean {
-  return partsOf(key).some((part) => typeof part === 'object' && 'claim' in part);
+/** Known only once the other plugins have had their turn. */
+export function isLate(key: WrittenKey): boolean {
+  return partsOf(key).some(
+    (part) => part === 'apiKey' || (typeof part === 'object' && ('claim' in part || 'plugin' in part)),
+  );
 }
 
-export function keyReader(key: WrittenKey): ReadKey {
-  const parts = partsOf(key).map(partReader);
+/** Names of keys that other plugins of the chain have to make. */
+export function pluginKeys(key: WrittenKey): readonly string[] {
+  return partsOf(key).flatMap((part) => (typeof part === 'object' && 'plugin' in part ? [part.plugin] : []));
+}
+
+export function keyReader(app: FastifyInstance, key: WrittenKey): ReadKey {
+  const parts = partsOf(key).map((part) => partReader(app, part));
   // As JSON, so that no value can pose as two.
   const read: ReadKey = parts.length === 1 ? parts[0] : (request) => JSON.stringify(parts.map((part) => part(request)));
   return (request) => {
@@ -48,19 +59,21 @@ export function partsOf(key: WrittenKey): readonly KeyPart[] {
   return (Array.isArray(key) ? key : [key]) as readonly KeyPart[];
 }
 
-/** A request without the header, cookie, claim or certificate goes by its address; a mark keeps values and addresses apart. */
-function partReader(part: KeyPart): ReadKey {
+/** A request without the header, cookie, claim, certificate or the like goes by its address; a mark keeps values and addresses apart. */
+function partReader(app: FastifyInstance, part: KeyPart): ReadKey {
   if (part === 'clientAddress') return addressKey;
   if (part === 'route') return (request) => `r=${request.selvedge.route?.name ?? ''}`;
-  const read = valueReader(part);
+  const read = valueReader(app, part);
   return (request) => {
     const value = read(request);
     return value === null ? addressKey(request) : `v=${value}`;
   };
 }
 
-function valueReader(part: Exclude<KeyPart, 'clientAddress' | 'route'>): (request: FastifyRequest) => string | null {
+function valueReader(app: FastifyInstance, part: Exclude<KeyPart, 'clientAddress' | 'route'>): ReadValue {
   if (part === 'peer') return (request) => request.selvedge.peer?.id ?? null;
+  if (part === 'apiKey') return (request) => request.apiKey ?? null;
+  if ('plugin' in part) return pluginReader(app, part.plugin);
   if ('cookie' in part) return (request) => cookieValue(request.headers.cookie, part.cookie);
   if ('claim' in part) return claimReader(part.claim);
   const name = part.header.toLowerCase();
@@ -72,8 +85,17 @@ function valueReader(part: Exclude<KeyPart, 'clientAddress' | 'route'>): (reques
   };
 }
 
+/** Looked up with each request: the plugin that makes it may stand behind. */
+function pluginReader(app: FastifyInstance, name: string): ReadValue {
+  return (request) => {
+    const value: unknown = app.rateLimitKeys.get(name)?.(request) ?? null;
+    if (value === null || typeof value === 'string') return value;
+    throw new TypeError(`the key "${name}" of a plugin is neither text nor null`);
+  };
+}
+
 /** A claim of exactly that name comes first: names may hold dots (`https://example.com/group`). */
-function claimReader(claim: string): (request: FastifyRequest) => string | null {
+export function claimReader(claim: string): ReadValue {
   const path = claim.split('.');
   return (request) => {
     const { user } = request as { readonly user?: unknown };
@@ -92,24 +114,4 @@ function own(value: unknown, name: string): unknown {
 
 function addressKey(request: FastifyRequest): string {
   return `a=${clientNetwork(request.selvedge.clientAddress)}`;
-}
-
-const GROUPS = 8;
-const OF_NETWORK = 4;
-
-/**
- * An IPv4 address as it is, an IPv6 address as its /64: that is what one subscriber is given (RFC 6177), and who has 2^64 addresses
- * would otherwise have as many accounts.
- */
-export function clientNetwork(address: string): string {
-  const plain = plainAddress(address);
-  if (!plain.includes(':')) return plain;
-  const [left, right] = plain.split('%')[0].split('::');
-  const head = left === '' ? [] : left.split(':');
-  const tail = right === undefined || right === '' ? [] : right.split(':');
-  // An embedded IPv4 address stands for two groups.
-  const tailGroups = tail.length + (tail.at(-1)?.includes('.') === true ? 1 : 0);
-  const zeros = right === undefined ? 0 : Math.max(0, GROUPS - head.length - tailGroups);
-  const groups = [...head, ...Array<string>(zeros).fill('0'), ...tail].slice(0, OF_NETWORK);
-  return `${groups.map((group) => Number.parseInt(group, 16).toString(16)).join(':')}::/64`;
 }

@@ -1,6 +1,7 @@
 // One limit of a chain, ready to be asked: counted through @fastify/rate-limit with our accounts as its store, or held while under way.
 import fastifyRateLimit, { type FastifyRateLimitStore, type FastifyRateLimitStoreCtor } from '@fastify/rate-limit';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { costReader } from './cost.ts';
 import { keyReader } from './key.ts';
 import type { InFlightSettings, LimitSettings, RateSettings } from './options.ts';
 import type { Grant, Quota } from './quota.ts';
@@ -9,20 +10,41 @@ import type { Grant, Quota } from './quota.ts';
 export interface Accounts {
   readonly quota: Quota;
   take(key: string, cost: number): Grant | Promise<Grant>;
+  /** Takes what is left where that is less than `cost`; nobody waits for it. */
+  charge(key: string, cost: number): void;
   giveBack(key: string, cost: number): void;
 }
 
-export interface Answer extends Grant {
+export interface Entered extends Grant {
+  /** What is handed back to `leave`; absent where a key is enough. */
+  readonly lease?: string;
+}
+
+/** Where it is counted what is under way: in this process, or where that takes a while. */
+export interface Places {
+  enter(key: string, max: number): Entered | Promise<Entered>;
+  leave(key: string, lease: string | undefined): void;
+}
+
+export interface Answer extends Entered {
   readonly key: string;
+  /** The one that was asked: of a limit with plans, that of the client's plan. */
+  readonly limit: AskedLimit;
+  readonly cost: number;
 }
 
 export interface Limit {
   readonly settings: LimitSettings;
   ask(request: FastifyRequest): Promise<Answer>;
+}
+
+export interface AskedLimit extends Limit {
   /** Takes back what was granted: the request is refused after all. */
-  undo(key: string): void;
+  undo(answer: Answer): void;
+  /** A granted request cost `cost` in all, as it turned out. */
+  settle(answer: Answer, cost: number): void;
   /** A granted request is over. */
-  end(key: string): void;
+  end(answer: Answer): void;
 }
 
 type CreateOptions = Parameters<FastifyInstance['createRateLimit']>[0];
@@ -30,7 +52,8 @@ type CreateOptions = Parameters<FastifyInstance['createRateLimit']>[0];
 /** What of the options of a limiter reaches its store. */
 interface StoreOptions {
   readonly counters: Accounts;
-  readonly cost: number;
+  /** Null: it stands before the key of each request, with a space between. */
+  readonly cost: number | null;
 }
 
 /** The one for all routes, which has no limit of its own, and its children, which have one each. */
@@ -51,7 +74,8 @@ class Store implements FastifyRateLimitStore {
     const { capacity } = counters.quota;
     const tell = ({ granted, remaining, waitMs }: Grant): void =>
       answer(null, { current: granted ? capacity - remaining : capacity + 1, ttl: waitMs });
-    const grant = counters.take(key, cost);
+    const [account, taken] = cost === null ? split(key) : [key, cost];
+    const grant = counters.take(account, taken);
     if (grant instanceof Promise) grant.then(tell, answer);
     else tell(grant);
   }
@@ -59,6 +83,11 @@ class Store implements FastifyRateLimitStore {
   child(options: unknown): Store {
     return new Store(options as StoreOptions);
   }
+}
+
+function split(key: string): [key: string, cost: number] {
+  const space = key.indexOf(' ');
+  return [key.slice(space + 1), Number(key.slice(0, space))];
 }
 
 /** Chains whose `createRateLimit` counts in our accounts. */
@@ -74,32 +103,41 @@ export async function useRateLimit(app: FastifyInstance): Promise<void> {
   ours.add(app);
 }
 
-export function rateLimit(app: FastifyInstance, settings: RateSettings, counters: Accounts): Limit {
-  const { cost, key } = settings;
+export function rateLimit(app: FastifyInstance, settings: RateSettings, counters: Accounts): AskedLimit {
+  const { cost } = settings;
   const { capacity, periodMs } = settings.quota;
+  const fixed = cost.header === null ? cost.least : null;
+  const readKey = keyReader(app, settings.key);
+  const readCost = costReader(cost);
   const options: CreateOptions & StoreOptions = {
     max: capacity,
     timeWindow: periodMs,
-    keyGenerator: keyReader(key),
+    keyGenerator: fixed === null ? (request) => `${readCost(request)} ${readKey(request)}` : readKey,
     counters,
-    cost,
+    cost: fixed,
   };
   const limiter = app.createRateLimit(options);
-  return {
+  const limit: AskedLimit = {
     settings,
     async ask(request) {
       const answer = await limiter(request);
       // "Allowed" is its word for what is on a list of exceptions, and there is none.
       if (answer.isAllowed) throw new Error('the limiter asked no account');
-      return { key: answer.key, granted: !answer.isExceeded, remaining: answer.remaining, waitMs: answer.ttl };
+      const [key, taken] = fixed === null ? split(answer.key) : [answer.key, fixed];
+      const { isExceeded, remaining, ttl: waitMs } = answer;
+      return { limit, key, cost: taken, granted: !isExceeded, remaining, waitMs };
     },
-    undo: (key) => counters.giveBack(key, cost),
+    undo: ({ key, cost: taken }) => counters.giveBack(key, taken),
+    settle: ({ key, cost: taken }, whole) => {
+      if (whole > taken) counters.charge(key, whole - taken);
+    },
     end: () => {},
   };
+  return limit;
 }
 
 /** Requests under way by key: as many entries as there are requests, at most. */
-export class UnderWay {
+export class UnderWay implements Places {
   readonly #counts = new Map<string, number>();
 
   get size(): number {
@@ -120,16 +158,19 @@ export class UnderWay {
   }
 }
 
-export function inFlightLimit(settings: InFlightSettings, underWay: UnderWay): Limit {
-  const read = keyReader(settings.key);
-  const leave = (key: string): void => underWay.leave(key);
-  return {
+export function inFlightLimit(app: FastifyInstance, settings: InFlightSettings, places: Places): AskedLimit {
+  const read = keyReader(app, settings.key);
+  const leave = ({ key, lease }: Answer): void => places.leave(key, lease);
+  const limit: AskedLimit = {
     settings,
     async ask(request) {
       const key = read(request);
-      return { key, ...underWay.enter(key, settings.inFlight) };
+      const entered = places.enter(key, settings.inFlight);
+      return { limit, key, cost: 1, ...(entered instanceof Promise ? await entered : entered) };
     },
     undo: leave,
+    settle: () => {},
     end: leave,
   };
+  return limit;
 }

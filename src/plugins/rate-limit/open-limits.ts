@@ -2,45 +2,75 @@
 import type { FastifyInstance } from 'fastify';
 import { parseDurationMs } from '../../plugin.ts';
 import { Counters } from './counters.ts';
-import { type Accounts, inFlightLimit, type Limit, rateLimit, UnderWay, useRateLimit } from './limit.ts';
-import { limitsOf, type Options, type RateSettings } from './options.ts';
+import {
+  type Accounts,
+  type AskedLimit,
+  inFlightLimit,
+  type Limit,
+  type Places,
+  rateLimit,
+  UnderWay,
+  useRateLimit,
+} from './limit.ts';
+import { type InFlightSettings, type LimitSettings, limitsOf, type Options, type RateSettings } from './options.ts';
+import { plannedLimit } from './plans.ts';
 import type { Reports } from './reports.ts';
+
+/** Where what is counted is kept. */
+interface Store {
+  accounts(settings: RateSettings): Accounts;
+  places(settings: InFlightSettings): Places;
+}
 
 export async function openLimits(app: FastifyInstance, options: Options, reports: Reports): Promise<readonly Limit[]> {
   const { role, owner } = app.chain;
   await useRateLimit(app);
-  const accountsOf = options.redis === undefined ? inMemory() : await inRedis(options.redis);
+  const store = options.redis === undefined ? inMemory() : await inRedis(options.redis);
   return limitsOf(options).map((settings) => {
-    const { name, key } = settings;
-    if (!('inFlight' in settings)) return rateLimit(app, settings, accountsOf(settings));
-    const identity = JSON.stringify([role, owner, name, key, settings.inFlight]);
-    return inFlightLimit(
-      settings,
-      app.shared(`rate-limit under way ${identity}`, () => new UnderWay()),
-    );
+    const { plans } = settings;
+    if (plans === null) return limitOf(settings);
+    const byPlan = [...plans.settings].map(([plan, size]) => [plan, limitOf(size)] as const);
+    return plannedLimit(plans, limitOf(settings), new Map(byPlan));
   });
+
+  function limitOf(settings: LimitSettings): AskedLimit {
+    return 'inFlight' in settings
+      ? inFlightLimit(app, settings, store.places(settings))
+      : rateLimit(app, settings, store.accounts(settings));
+  }
+
+  function placesOf({ name, key, inFlight }: InFlightSettings): string {
+    return JSON.stringify([role, owner, name, key, inFlight]);
+  }
 
   /** Without what a request costs: routes that ask different amounts of one limit charge the same accounts. */
   function identityOf({ name, key, quota }: RateSettings): string {
     return JSON.stringify([role, owner, name, key, quota]);
   }
 
-  function inMemory(): (settings: RateSettings) => Accounts {
+  function inMemory(): Store {
     const { maxKeys } = options;
-    return (settings) =>
-      app.shared(
-        `rate-limit ${maxKeys} ${identityOf(settings)}`,
-        () => new Counters(settings.quota, maxKeys, () => performance.now(), reports.forgotten(settings)),
-      );
+    return {
+      accounts: (settings) =>
+        app.shared(
+          `rate-limit ${maxKeys} ${identityOf(settings)}`,
+          () => new Counters(settings.quota, maxKeys, () => performance.now(), reports.forgotten(settings)),
+        ),
+      places: (settings) => app.shared(`rate-limit under way ${placesOf(settings)}`, () => new UnderWay()),
+    };
   }
 
-  async function inRedis({ url, timeout }: NonNullable<Options['redis']>) {
+  async function inRedis({ url, timeout }: NonNullable<Options['redis']>): Promise<Store> {
     // Loaded only by who counts there.
-    const { RedisCounters, RedisStore } = await import('./redis.ts');
+    const [{ RedisCounters, RedisStore }, { RedisUnderWay }] = await Promise.all([
+      import('./redis.ts'),
+      import('./redis-under-way.ts'),
+    ]);
     const timeoutMs = parseDurationMs(timeout) as number;
     const { logger } = app;
-    const store = app.shared(
-      `rate-limit redis ${timeoutMs} ${url}`,
+    const connection = `rate-limit redis ${timeoutMs} ${url}`;
+    const redis = app.shared(
+      connection,
       () =>
         new RedisStore(url, timeoutMs, (reachable, err) => {
           if (reachable) logger.info('rate limit: Redis is there again');
@@ -48,7 +78,16 @@ export async function openLimits(app: FastifyInstance, options: Options, reports
         }),
       (opened) => opened.close(),
     );
-    await store.open();
-    return (settings: RateSettings): Accounts => new RedisCounters(settings.quota, store, identityOf(settings));
+    await redis.open();
+    return {
+      accounts: (settings) => new RedisCounters(settings.quota, redis, identityOf(settings)),
+      // Whoever renews the leases has to be one for the process.
+      places: (settings) =>
+        app.shared(
+          `${connection} under way ${placesOf(settings)}`,
+          () => new RedisUnderWay(redis, placesOf(settings)),
+          (places) => places.close(),
+        ),
+    };
   }
 }

@@ -35,6 +35,12 @@ export function take(quota: Quota, account: Account, cost: number, now: number):
     : takeFromBucket(quota, account, cost, now);
 }
 
+/** Takes `cost`, or what is left where that is less: for what is known to have been used only afterwards. */
+export function charge(quota: Quota, account: Account, cost: number, now: number): Grant {
+  const { remaining } = take(quota, account, 0, now);
+  return take(quota, account, Math.min(cost, remaining), now);
+}
+
 /** Undoes a `take` that was granted. */
 export function giveBack(quota: Quota, account: Account, cost: number): void {
   if (quota.algorithm === 'fixed-window') account.taken = Math.max(0, account.taken - cost);

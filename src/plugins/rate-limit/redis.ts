@@ -13,6 +13,7 @@ local capacity, period, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(AR
 local taken = tonumber(redis.call('GET', KEYS[1]) or '0')
 local left = redis.call('PTTL', KEYS[1])
 if left < 0 then taken = 0 left = period end
+if ARGV[4] == 'rest' then cost = math.min(cost, capacity - taken) end
 if taken + cost > capacity then return {0, capacity - taken, left} end
 redis.call('SET', KEYS[1], taken + cost, 'PX', math.max(1, left))
 return {1, capacity - taken - cost, left}`;
@@ -25,8 +26,9 @@ local now = time[1] * 1000 + time[2] / 1000
 local unit = period / capacity
 local from = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0'))
 local next = from + cost * unit
-local early = next - now - period
 local function remaining(missing) return math.max(0, math.floor((period - missing + 0.001) / unit)) end
+if ARGV[4] == 'rest' then next = from + math.min(cost, remaining(from - now)) * unit end
+local early = next - now - period
 if early > 0.001 then return {0, remaining(from - now), math.ceil(early)} end
 redis.call('SET', KEYS[1], string.format('%.4f', next), 'PX', math.max(1, math.ceil(next - now)))
 return {1, remaining(next - now), math.ceil(next - now)}`;
@@ -37,11 +39,38 @@ local left = redis.call('PTTL', KEYS[1])
 if left > 0 then redis.call('SET', KEYS[1], string.format('%.4f', math.max(0, less)), 'PX', left) end
 return 1`;
 
-interface Commands {
-  selvedgeWindow(key: string, capacity: number, periodMs: number, cost: number): Promise<Numbers>;
-  selvedgeBucket(key: string, capacity: number, periodMs: number, cost: number): Promise<Numbers>;
+/** Leases of requests under way, each with the time at which it ends: that of a process which died is over by itself. */
+const ENTER = `
+local max, lease = tonumber(ARGV[1]), tonumber(ARGV[2])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local taken = redis.call('ZCARD', KEYS[1])
+if taken >= max then return {0, 0, 0} end
+redis.call('ZADD', KEYS[1], now + lease, ARGV[3])
+redis.call('PEXPIRE', KEYS[1], lease)
+return {1, max - taken - 1, 0}`;
+
+/** Puts them back, too, where Redis has forgotten them. */
+const RENEW = `
+local lease = tonumber(ARGV[1])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+for i = 2, #ARGV do redis.call('ZADD', KEYS[1], now + lease, ARGV[i]) end
+redis.call('PEXPIRE', KEYS[1], lease)
+return 1`;
+
+export interface Commands {
+  selvedgeWindow(key: string, capacity: number, periodMs: number, cost: number, how: How): Promise<Numbers>;
+  selvedgeBucket(key: string, capacity: number, periodMs: number, cost: number, how: How): Promise<Numbers>;
   selvedgeGiveBack(key: string, amount: number): Promise<number>;
+  selvedgeEnter(key: string, max: number, leaseMs: number, lease: string): Promise<Numbers>;
+  selvedgeRenew(key: string, leaseMs: number, ...leases: string[]): Promise<number>;
+  zrem(key: string, lease: string): Promise<number>;
 }
+
+/** `rest`: what is left is taken where that is less than the cost. */
+type How = 'all' | 'rest';
 
 type Numbers = readonly [granted: number, remaining: number, waitMs: number];
 
@@ -67,6 +96,8 @@ export class RedisStore {
         selvedgeWindow: { numberOfKeys: 1, lua: WINDOW },
         selvedgeBucket: { numberOfKeys: 1, lua: BUCKET },
         selvedgeGiveBack: { numberOfKeys: 1, lua: GIVE_BACK },
+        selvedgeEnter: { numberOfKeys: 1, lua: ENTER },
+        selvedgeRenew: { numberOfKeys: 1, lua: RENEW },
       },
     }) as Redis & Commands;
     this.#client.on('error', (error: Error) => this.#change(false, error));
@@ -121,13 +152,20 @@ export class RedisCounters {
   }
 
   async take(key: string, cost: number): Promise<Grant> {
+    const [granted, remaining, waitMs] = await this.#change(key, cost, 'all');
+    return { granted: granted === 1, remaining, waitMs };
+  }
+
+  /** What cannot be charged is lost: the key has that much more. */
+  charge(key: string, cost: number): void {
+    this.#change(key, cost, 'rest').catch(() => undefined);
+  }
+
+  #change(key: string, cost: number, how: How): Promise<Numbers> {
     const { algorithm, capacity, periodMs } = this.quota;
     const command = algorithm === 'fixed-window' ? 'selvedgeWindow' : 'selvedgeBucket';
     const at = this.#keyOf(key);
-    const [granted, remaining, waitMs] = await this.#store.ask((client) =>
-      client[command](at, capacity, periodMs, cost),
-    );
-    return { granted: granted === 1, remaining, waitMs };
+    return this.#store.ask((client) => client[command](at, capacity, periodMs, cost, how));
   }
 
   /** What cannot be given back is lost: the key is charged for one request more. */
@@ -144,6 +182,6 @@ export class RedisCounters {
   }
 }
 
-function hash(text: string): string {
+export function hash(text: string): string {
   return createHash('sha256').update(text).digest('base64url').slice(0, 27);
 }

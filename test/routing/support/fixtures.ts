@@ -115,11 +115,13 @@ export function gateway(
     keepAliveTimeoutMs: 1,
     tlsHandshakeTimeoutMs: 1,
     connections: 1,
+    connectionsPerClient: Number.POSITIVE_INFINITY,
   };
   return {
     name,
     at: HERE,
-    clientAddress: { trustedProxies: [], header: 'x-forwarded-for', hops: null },
+    errorPages: [],
+    clientAddress: { trustedProxies: [], header: 'x-forwarded-for', hops: null, proxyProtocol: false },
     plugins,
     listeners: listeners.map(({ name, port, secure }) => ({
       name,
@@ -127,7 +129,9 @@ export function gateway(
       host: '0.0.0.0',
       at: HERE,
       limits,
+      plugins: [],
       tls: secure === true ? { certificates: [], minVersion: 'TLSv1.2', clientCertificate: null } : null,
+      redirect: null,
     })),
   };
 }
