@@ -35,26 +35,26 @@ function shareOf(count: number, state: string, world: World, seed = 1): number {
   return found / count;
 }
 
-t.test('two equal versions at 1 % errors, limit 2 %: fewer than 2 % of 500 rollouts are aborted', async (t) => {
+t.test('two equal versions at 1 % errors, limit 2 %: fewer than 2 % of 200 rollouts are aborted', async (t) => {
   for (const perSecond of [5, 20]) {
-    const aborted = shareOf(500, 'aborted', { perSecond, failing: () => 0.01 }, perSecond);
+    const aborted = shareOf(200, 'aborted', { perSecond, failing: () => 0.01 }, perSecond);
     t.ok(aborted < 0.02, `${aborted} at ${perSecond} requests a second`);
   }
 });
 
 t.test('equal versions get through to the end', async (t) => {
-  const complete = shareOf(100, 'complete', { perSecond: 20, failing: () => 0.005 });
+  const complete = shareOf(50, 'complete', { perSecond: 20, failing: () => 0.005 });
   t.ok(complete > 0.95, String(complete));
 });
 
-t.test('v2 at 6 % errors beside 1 %, limit 2 %: more than 99 % of 500 rollouts are aborted', async (t) => {
-  const aborted = shareOf(500, 'aborted', { perSecond: 20, failing: (version) => (version === 'to' ? 0.06 : 0.01) });
+t.test('v2 at 6 % errors beside 1 %, limit 2 %: more than 99 % of 200 rollouts are aborted', async (t) => {
+  const aborted = shareOf(200, 'aborted', { perSecond: 20, failing: (version) => (version === 'to' ? 0.06 : 0.01) });
   t.ok(aborted > 0.99, String(aborted));
 });
 
 t.test('an outage of both at once is held, and goes on when it is over', async (t) => {
   const outage = { perSecond: 20, failing: (_: string, second: number) => (second > 60 && second < 400 ? 0.2 : 0.001) };
-  const aborted = shareOf(100, 'aborted', outage);
+  const aborted = shareOf(50, 'aborted', outage);
   t.ok(aborted < 0.02, `aborted: ${aborted}`);
   const { state, second } = simulate(7, { ...outage, maxSeconds: 1_500 });
   t.match({ state, late: second > 600 }, { state: 'complete', late: true });
@@ -76,9 +76,9 @@ t.test('a v2 that breaks late in a long step goes back within seconds', async (t
 
 t.test('equal tails near the limit are not taken for a slower v2; a slower v2 is', async (t) => {
   const tail = (chance: number) => (_: string, random: () => number) => (random() < chance ? 800 : 50);
-  const equal = shareOf(150, 'aborted', { perSecond: 20, failing: () => 0, durationMs: tail(0.009) });
+  const equal = shareOf(60, 'aborted', { perSecond: 20, failing: () => 0, durationMs: tail(0.009) });
   t.ok(equal < 0.02, `equal: ${equal}`);
-  const slower = shareOf(100, 'aborted', {
+  const slower = shareOf(60, 'aborted', {
     perSecond: 20,
     failing: () => 0,
     durationMs: (version, random) => tail(version === 'to' ? 0.06 : 0.005)(version, random),

@@ -11,7 +11,7 @@ import type { Test } from 'tap';
 /** The test runner hooks itself into every Node below it by NODE_OPTIONS, whatever `env` a spawn is given: `env -u` takes that out. */
 export const unhooked = (file: string, args: readonly string[]): [string, string[]] => [
   'env',
-  ['-u', 'NODE_OPTIONS', file, ...args],
+  ['-u', 'NODE_OPTIONS', '-u', 'NODE_COMPILE_CACHE', file, ...args],
 ];
 
 const exec = promisify(execFile);
