@@ -13,6 +13,22 @@ const require = module.createRequire(import.meta.url);
 /** Set for the process that was started in place of this one, so that it never does so again. */
 const MARK = 'SELVEDGE_NODE';
 
+/** Which variables were added to the environment of that process, for whoever passes it on. */
+const ADDED = 'SELVEDGE_MALLOC';
+
+/**
+ * What a process that serves starts with, so that memory which it used for a moment goes back to the system (see
+ * docs/performance.md): the compiler's work areas are mapped by themselves instead of leaving holes in the heap of malloc,
+ * and the young generation stays small. For glibc; others ignore it.
+ */
+const MALLOC = {
+  MALLOC_ARENA_MAX: '1',
+  MALLOC_MMAP_THRESHOLD_: '8192',
+  MALLOC_TRIM_THRESHOLD_: '32768',
+  MALLOC_TOP_PAD_: '16384',
+};
+const FLAGS = ['--max-semi-space-size=2', '--v8-pool-size=1'];
+
 /** Nobody presses Ctrl-C twice in this many milliseconds. */
 const SAME_INTERRUPT_MS = 500;
 
@@ -23,11 +39,14 @@ const KEEP_AFTER_MS = 1_000;
 const pinned = process.features.typescript || process.env[MARK] ? null : pinnedNode();
 if (process.env.npm_lifecycle_event !== undefined) interruptOnce();
 if (process.env.npm_command === 'exec') endWithShell();
-if (pinned === null) {
+const frugal = process.env[MARK] === undefined && serves(process.argv.slice(2));
+if (pinned !== null) {
+  replaceProcess(pinned, []);
+} else if (frugal && typeof process.execve === 'function') {
+  replaceProcess(process.execPath, process.execArgv);
+} else {
   delete process.env[MARK];
   await start();
-} else {
-  replaceProcess(pinned);
 }
 
 /** The Node that came along as an optional dependency, or null where it was left out. */
@@ -44,9 +63,23 @@ function pinnedNode() {
   return null;
 }
 
-function replaceProcess(node) {
-  const args = [fileURLToPath(import.meta.url), ...process.argv.slice(2)];
-  const env = { ...process.env, [MARK]: node };
+/** Whether the command line is one that runs for long; what ends at once need not care for its memory. */
+function serves([command, action]) {
+  return command === 'run' || command === 'proxy' || (command === 'ca' && action === 'serve');
+}
+
+/** What to start it with, on top of what the user has set: that wins. */
+function frugality() {
+  const given = `${process.env.NODE_OPTIONS ?? ''} ${process.execArgv.join(' ')}`;
+  const flags = FLAGS.filter((flag) => !given.includes(flag.split('=')[0]));
+  const env = Object.fromEntries(Object.entries(MALLOC).filter(([name]) => process.env[name] === undefined));
+  return { flags, env: { ...env, [ADDED]: Object.keys(env).join(' ') } };
+}
+
+function replaceProcess(node, flags) {
+  const spare = frugal ? frugality() : { flags: [], env: {} };
+  const args = [...flags, ...spare.flags, fileURLToPath(import.meta.url), ...process.argv.slice(2)];
+  const env = { ...process.env, ...spare.env, [MARK]: node };
   if (typeof process.execve === 'function') process.execve(node, [node, ...args], env);
 
   const child = spawn(node, args, { stdio: 'inherit', env });

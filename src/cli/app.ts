@@ -92,10 +92,13 @@ export function appEnvironment(
   env: Environment,
   outbound: { readonly host: string; readonly port: number },
 ): NodeJS.ProcessEnv {
+  // What bin/selvedge.js set for this process alone.
+  const ours = new Set(['SELVEDGE_MALLOC', ...(env.SELVEDGE_MALLOC ?? '').split(' ')]);
+  const kept = Object.entries(env).filter(([name]) => !ours.has(name));
   const proxy = `http://${formatHostPort(reachable(outbound.host), outbound.port)}`;
   const excluded = merged(env.NO_PROXY, env.no_proxy);
   return {
-    ...env,
+    ...Object.fromEntries(kept),
     HTTP_PROXY: proxy,
     http_proxy: proxy,
     NO_PROXY: excluded,

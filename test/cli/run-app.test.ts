@@ -93,6 +93,20 @@ function found(program: string): string | null {
   }
 }
 
+t.test('APP does not get what was set for the hop alone', async (t) => {
+  const added = {
+    MALLOC_ARENA_MAX: '1',
+    MALLOC_TOP_PAD_: '16384',
+    SELVEDGE_MALLOC: 'MALLOC_ARENA_MAX MALLOC_TOP_PAD_',
+  };
+  const env = appEnvironment({ ...added, MALLOC_TRIM_THRESHOLD_: '1' }, HOP);
+  t.same(
+    Object.keys(env).filter((name) => name.includes('MALLOC')),
+    ['MALLOC_TRIM_THRESHOLD_'],
+    'what the user has set stays',
+  );
+});
+
 t.test('the environment leads plain HTTP to the hop and leaves everything else as it was', async (t) => {
   t.same(appEnvironment({ PATH: '/bin', HTTPS_PROXY: 'http://egress:3128', HTTP_PROXY: 'http://old:1' }, HOP), {
     PATH: '/bin',

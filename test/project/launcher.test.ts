@@ -1,6 +1,7 @@
 // `bin/selvedge.js`: which Node runs, what signals reach it, how it ends.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -55,6 +56,34 @@ routes:
       await t.rejects(fetch(`http://127.0.0.1:${port}/`), 'nothing is left behind');
     });
   }
+
+  const skip = existsSync('/proc/self/environ') ? false : 'only Linux shows what a process was started with';
+  await t.test(
+    'starts what serves with settings that spare memory, but leaves what the user has set',
+    { skip },
+    async (t) => {
+      const port = await freePort();
+      const env = { ...process.env, PORT: String(port), MALLOC_ARENA_MAX: '4' };
+      const own = ['--max-semi-space-size=8', '--trace-uncaught'];
+      const child = spawn(...unhooked(process.execPath, [...own, bin, 'run', '-c', join(folder, 'config.yaml')]), {
+        stdio: ['ignore', 'ignore', 'inherit'],
+        env,
+      });
+      t.teardown(() => child.kill('SIGKILL'));
+      await answering(`http://127.0.0.1:${port}/`, child);
+      const words = (file: string) => readFileSync(`/proc/${child.pid}/${file}`, 'utf8').split('\0');
+      const flags = words('cmdline').filter((word) => word.startsWith('--'));
+      t.same(flags, [...own, '--v8-pool-size=1']);
+      t.match(Object.fromEntries(words('environ').map((word) => word.split('='))), {
+        MALLOC_ARENA_MAX: '4',
+        MALLOC_MMAP_THRESHOLD_: '8192',
+        SELVEDGE_MALLOC: /^MALLOC_MMAP_THRESHOLD_ /,
+      });
+      const exit = once(child, 'exit');
+      child.kill('SIGTERM');
+      t.strictSame(await exit, [0, null]);
+    },
+  );
 
   await t.test('takes a Ctrl-C that npm and the terminal both deliver for one', async (t) => {
     const port = await freePort();
