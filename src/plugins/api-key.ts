@@ -92,12 +92,14 @@ export default definePlugin(
       if (!forward && shown.length > 0) remove(request);
       if (shown.length === 0) {
         count('', optional ? 'anonymous' : 'missing');
+        if (!optional) request.selvedge.because = 'api_key_missing';
         done(optional ? undefined : refusal('no key'));
         return;
       }
       const key = shown.length === 1 ? find(shown[0]) : null;
       if (key === null) {
         count('', 'refused');
+        request.selvedge.because = 'api_key_refused';
         done(refusal(shown.length === 1 ? 'a key that is not on the list' : 'several keys'));
         return;
       }
