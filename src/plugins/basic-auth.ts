@@ -1,6 +1,14 @@
 // Lets in who shows name and password of the list (RFC 7617). Only hashes of passwords are kept, and no password goes further than here.
 import type { FastifyRequest } from 'fastify';
-import { Counter, definePlugin, type Exchange, parseDurationMs, SelvedgeError, Type, UNIT_PATTERNS } from '../plugin.ts';
+import {
+  Counter,
+  definePlugin,
+  type Exchange,
+  parseDurationMs,
+  SelvedgeError,
+  Type,
+  UNIT_PATTERNS,
+} from '../plugin.ts';
 import { readList } from './credential-list.ts';
 import { headerNameProblems } from './identity-header.ts';
 import { type PasswordHash, PasswordVerifier, parsePasswordHash } from './password-hash.ts';
