@@ -69,11 +69,11 @@ function client(port: number, agent: Agent) {
 }
 
 t.test('it serves: who gets in, how much, and where to', { skip: NO_REDIS }, async (t) => {
-  const seen: { at: string; path: string; user?: string; partner?: string }[] = [];
+  const seen: { at: string; path: string; user?: string }[] = [];
   const service = async (at: string): Promise<string> => {
     const { port } = await httpUpstream(t, (req, res) => {
-      const { 'x-user': user, 'x-partner': partner } = req.headers as Record<string, string>;
-      if (req.url !== '/healthz') seen.push({ at, path: req.url as string, user, partner });
+      const { 'x-user': user } = req.headers as Record<string, string>;
+      if (req.url !== '/healthz') seen.push({ at, path: req.url as string, user });
       res.setHeader('content-type', 'text/plain');
       if (at === 'web') res.setHeader('cache-control', 'max-age=60');
       if (req.url === '/broken') res.destroy();
@@ -177,9 +177,9 @@ t.test('it serves: who gets in, how much, and where to', { skip: NO_REDIS }, asy
 
   await t.test('partners show a key, of which the service learns the label', async (t) => {
     t.equal((await ask('partners.example.com', '/')).status, 401);
-    const { status } = await ask('partners.example.com', '/', { headers: { 'x-api-key': PARTNER, 'x-partner': 'me' } });
+    const { status } = await ask('partners.example.com', '/', { headers: { 'x-api-key': PARTNER, 'x-user': 'root' } });
     t.equal(status, 200);
-    t.strictSame(seen.at(-1)?.partner, 'acme');
+    t.strictSame(seen.at(-1)?.user, 'acme');
   });
 
   await t.test('errors have a page for browsers and a problem for programs', async (t) => {
