@@ -148,7 +148,7 @@ t.test(
   'a route that asks for a token cannot be walked around: one path is matched, asked about and sent',
   async (t) => {
     const server = await jwksServer(t, jwkSet(SIGNER));
-    const jwt = { jwt: { issuer: server.origin, audience: 'shop', jwks: server.url } };
+    const jwt = { jwt: { issuer: server.origin, audience: 'shop', jwks: server.url, jwksDir: false } };
     const bearer = `Authorization: Bearer ${token(SIGNER, { iss: server.origin })}\r\n`;
     const routes = [
       { name: 'all', to: 'app' },
