@@ -120,6 +120,22 @@ function wholeConfig(text: string): string | null {
   return stringify({ ...SURROUNDINGS, ...part, services });
 }
 
+/** The configs to copy: good as they stand, once what they take from the environment is there. */
+async function checkWholeConfigs(folder: string): Promise<void> {
+  const env = {
+    TLS_CERT: join(folder, 'edge.crt'),
+    TLS_KEY: join(folder, 'edge.key'),
+    ISSUER: 'https://id.example.com',
+    REDIS_URL: 'redis://127.0.0.1:6379',
+    PARTNER_KEYS: readFileSync(join(folder, 'keys.txt'), 'utf8'),
+  };
+  for (const name of readdirSync(join(root, 'config')).filter((file) => file.endsWith('.yaml'))) {
+    counted.configs += 1;
+    const { problems } = await loadConfig(join(root, 'config', name), { env, cwd: root });
+    for (const problem of problems.filter(({ severity }) => severity === 'error')) faults.push(formatProblem(problem));
+  }
+}
+
 async function checkConfig(page: string, fence: Fence, folder: string, index: number): Promise<void> {
   const text = wholeConfig(fence.text);
   if (text === null) return;
@@ -195,6 +211,7 @@ try {
       if (/^ya?ml\b/.test(fence.language)) await checkConfig(page, fence, folder, index++);
     }
   }
+  await checkWholeConfigs(folder);
   checkIndex();
   checkCodes();
 } finally {

@@ -11,7 +11,7 @@ import { chainLines } from './chain-text.ts';
 
 /** Ends with a line break. */
 export function explanationText(explanation: Explanation): string {
-  const { listener, request, considered, refused, route, egress, redirected, authorization } = explanation;
+  const { listener, request, considered, refused, route, egress, redirected, authorization, unrouted } = explanation;
   const lines = [
     `listener    ${listener.role} ${listener.owner}, ${listener.name} (${listener.address})`,
     `host        ${request.host === null ? 'malformed' : request.host || 'none'}`,
@@ -21,6 +21,8 @@ export function explanationText(explanation: Explanation): string {
   if (considered.length > 0) lines.push('considered', ...considered.map(candidateLine));
   if (refused !== null) {
     lines.push(`answer      ${refused.status} ${refused.code}: ${refused.why}`);
+    if (unrouted !== undefined)
+      lines.push('chain', ...chainLines({ chain: unrouted, off: [] }).map((line) => `  ${line}`));
   } else if (redirected !== undefined) {
     lines.push(`answer      ${redirected.status}, location: ${redirected.location} (the listener has "redirect")`);
   } else if (egress !== undefined) {

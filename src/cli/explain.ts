@@ -14,6 +14,7 @@ import { configPath } from './config-option.ts';
 import { withAuthorization } from './explain-authorization.ts';
 import { withEgress } from './explain-egress.ts';
 import { explanationText } from './explain-text.ts';
+import { withUnrouted } from './explain-unrouted.ts';
 import { readHeaders } from './header-option.ts';
 
 export const command: Command = {
@@ -30,7 +31,7 @@ export const command: Command = {
   --json                the whole explanation as JSON
 
 Prints the listener, the routes in order of precedence with the first condition that failed in each, the chosen route with
-its chain, services, endpoints, timeouts and retries, or what is answered instead; and what authorization policies say of it
+its chain, services, endpoints, timeouts and retries, or what is answered instead and by way of which plugins; and what authorization policies say of it
 on its way (selvedge authz asks them with claims, a client address or another caller).
 
 Exit codes: 0 a route takes the request or it may leave the mesh, 1 none does (404) or the request is refused (400, 403), 2 wrong usage, 3 the config has errors.`,
@@ -53,7 +54,8 @@ Exit codes: 0 a route takes the request or it may leave the mesh, 1 none does (4
     const spec = chooseListener(config, question);
     const routed = explainRequest(config, listenerOf(config, spec), question.asked);
     const leaving = withEgress(routed, config, spec, question.asked, question.scheme);
-    const explanation = withAuthorization(leaving, config, spec, question.asked);
+    const judged = withAuthorization(leaving, config, spec, question.asked);
+    const explanation = await withUnrouted(judged, config, spec);
     io.stdout.write(
       input.values.json === true ? `${JSON.stringify(explanation, null, 2)}\n` : explanationText(explanation),
     );

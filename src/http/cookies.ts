@@ -17,6 +17,15 @@ export function cookieValue(header: string | undefined, name: string): string | 
   return null;
 }
 
+/** How many there are of that name. */
+export function cookieCount(header: string | undefined, name: string): number {
+  const named = header?.split(';').filter((pair) => {
+    const equals = pair.indexOf('=');
+    return equals >= 0 && pair.slice(0, equals).trim() === name;
+  });
+  return named?.length ?? 0;
+}
+
 /** The header without any cookie of that name; undefined when nothing is left of it. */
 export function withoutCookie(header: string | undefined, name: string): string | undefined {
   const left = header?.split(';').filter((pair) => {

@@ -2,7 +2,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import type { Registry } from 'prom-client';
-import { cookieValue, withoutCookie } from '../http/cookies.ts';
+import { cookieCount, cookieValue, withoutCookie } from '../http/cookies.ts';
 import { queryValues } from '../http/query.ts';
 import { Counter, definePlugin, SelvedgeError, Type } from '../plugin.ts';
 import { readList } from './credential-list.ts';
@@ -92,12 +92,14 @@ export default definePlugin(
       if (!forward && shown.length > 0) remove(request);
       if (shown.length === 0) {
         count('', optional ? 'anonymous' : 'missing');
+        if (!optional) request.selvedge.because = 'api_key_missing';
         done(optional ? undefined : refusal('no key'));
         return;
       }
       const key = shown.length === 1 ? find(shown[0]) : null;
       if (key === null) {
         count('', 'refused');
+        request.selvedge.because = 'api_key_refused';
         done(refusal(shown.length === 1 ? 'a key that is not on the list' : 'several keys'));
         return;
       }
@@ -111,9 +113,11 @@ export default definePlugin(
 
     function keysOf({ headers, selvedge }: FastifyRequest): string[] {
       const inHeader = Object.hasOwn(headers, keyHeader) ? [String(headers[keyHeader])] : [];
-      const inCookie = cookie === undefined ? null : cookieValue(headers.cookie, cookie);
+      const cookies = cookie === undefined ? 0 : cookieCount(headers.cookie, cookie);
+      // Several are refused, so what the others say does not matter.
+      const inCookie = Array<string>(cookies).fill(cookieValue(headers.cookie, cookie ?? '') ?? '');
       const inQuery = query === undefined ? [] : queryValues(selvedge.query, query);
-      return [...inHeader, ...(inCookie === null ? [] : [inCookie]), ...inQuery];
+      return [...inHeader, ...inCookie, ...inQuery];
     }
 
     function remove({ headers, selvedge }: FastifyRequest): void {

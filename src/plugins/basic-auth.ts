@@ -1,6 +1,14 @@
 // Lets in who shows name and password of the list (RFC 7617). Only hashes of passwords are kept, and no password goes further than here.
 import type { FastifyRequest } from 'fastify';
-import { Counter, definePlugin, parseDurationMs, SelvedgeError, Type, UNIT_PATTERNS } from '../plugin.ts';
+import {
+  Counter,
+  definePlugin,
+  type Exchange,
+  parseDurationMs,
+  SelvedgeError,
+  Type,
+  UNIT_PATTERNS,
+} from '../plugin.ts';
 import { readList } from './credential-list.ts';
 import { headerNameProblems } from './identity-header.ts';
 import { type PasswordHash, PasswordVerifier, parsePasswordHash } from './password-hash.ts';
@@ -88,7 +96,7 @@ export default definePlugin(
     );
 
     app.addHook('onRequest', async (request) => {
-      const { headers, raw } = request;
+      const { headers, raw, selvedge } = request;
       const line = headers.authorization;
       const isBasic = line !== undefined && SCHEME.test(line);
       const once = !repeated(raw.rawHeaders);
@@ -97,11 +105,13 @@ export default definePlugin(
       if (!isBasic && once) {
         total.inc({ owner, result: optional ? 'anonymous' : 'missing' });
         if (optional) return;
+        selvedge.because = 'basic_auth_missing';
         throw refusal('no name and password');
       }
       const shown = isBasic && once ? read(line) : null;
-      if (shown === null || !(await isRight(shown))) {
+      if (shown === null || !(await isRight(shown, selvedge))) {
         total.inc({ owner, result: 'refused' });
+        selvedge.because = 'basic_auth_refused';
         throw refusal(shown === null ? 'not one name and password' : 'an unknown name or a wrong password');
       }
       total.inc({ owner, result: 'accepted' });
@@ -109,13 +119,14 @@ export default definePlugin(
       (request as FastifyRequest & { user?: unknown }).user ??= { sub: shown.name, auth: 'basic-auth' };
     });
 
-    async function isRight(shown: Shown): Promise<boolean> {
+    async function isRight(shown: Shown, selvedge: Exchange): Promise<boolean> {
       const id = verified.digest(shown.whole).toString('latin1');
       if (verified.has(id)) return true;
       try {
         return await verified.verify(id, () => hashAndCompare(shown));
       } catch (error) {
         total.inc({ owner, result: 'unverified' });
+        selvedge.because = 'basic_auth_unverified';
         throw error;
       }
     }

@@ -43,6 +43,7 @@ export default definePlugin(
           if (!options.shared) throw cause;
           const result = shadow ? 'allow' : options.onStoreFailure;
           reports.storeFailed(limit.settings, result, cause);
+          if (!shadow) request.selvedge.because = `rate_limit_store_${result}`;
           if (result === 'allow') continue;
           undo(granted);
           throw new SelvedgeError('SLV_LIMITS_UNKNOWN', `limit "${name}" was not counted`, { cause });
@@ -52,6 +53,7 @@ export default definePlugin(
         else reports.limited(settings, request.selvedge.route?.name ?? '');
         if (shadow) continue;
         if (!answer.granted) {
+          request.selvedge.because = `rate_limit_${name}`;
           writeHeaders(reply, [[settings, answer]]);
           undo(granted);
           throw new SelvedgeError('SLV_RATE_LIMITED', `limit "${name}" is used up`, { retryAfter: retryAfter(answer) });

@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import type { Dispatch, DispatchHandler, Interceptor } from '../dispatch.ts';
 import { SelvedgeError } from '../errors.ts';
+import type { MeteredRequest } from '../http/metered-request.ts';
 import type { AttemptObserver, ChainInfo, Exchange, OwnRequest, Policies, Shared } from '../plugin.ts';
 import type { Caller } from '../upstream/caller.ts';
 import { buildStack } from '../upstream/stack.ts';
@@ -179,6 +180,7 @@ const CLIENT_GONE = new SelvedgeError('SLV_CLIENT_ABORTED', 'the client went awa
 function arrive(logger: Logger, identityHeaders: readonly string[]) {
   // CGI and WSGI make one variable of `x-user` and `x_user`.
   const forms = [...new Set(identityHeaders.flatMap((name) => [name, name.replaceAll('_', '-')]))];
+  const isIdentity = (name: string): boolean => forms.includes(name) || forms.includes(name.replaceAll('_', '-'));
   return function arriveHook(request: FastifyRequest, reply: FastifyReply, done: () => void): void {
     const exchange = exchangeOf(request);
     request.raw.url = exchange.url;
@@ -187,8 +189,8 @@ function arrive(logger: Logger, identityHeaders: readonly string[]) {
     if (forms.length > 0) {
       const { headers } = request.raw;
       for (const name of forms) delete headers[name];
-      for (const name in headers)
-        if (name.includes('_') && forms.includes(name.replaceAll('_', '-'))) delete headers[name];
+      for (const name in headers) if (name.includes('_') && isIdentity(name)) delete headers[name];
+      if (exchange.hasBody) (exchange.req as MeteredRequest).withholdTrailers(isIdentity);
     }
     done();
   };

@@ -7,7 +7,7 @@ import { httpsLocation, permanentStatus } from '../http/https-location.ts';
 import { normalizeWrittenPath } from '../http/path.ts';
 import { addressBook, calledHost } from './address-book.ts';
 import { type ChainLayer, composeChain, routeLayers } from './chain-list.ts';
-import { type ExplainedChain, explainChain } from './explained-chain.ts';
+import { type ExplainedChain, type ExplainedLink, explainChain } from './explained-chain.ts';
 import { type ExplainedPolicies, explainPolicies } from './explained-policies.ts';
 import { redirectLocation, rewritePath } from './rewrite.ts';
 import { type Considered, type Lookup, RouteTable } from './table.ts';
@@ -57,6 +57,8 @@ export interface Explanation {
   readonly authorization?: readonly ExplainedVerdict[];
   /** What Selvedge answers instead of following a route. */
   readonly refused: { readonly status: 400 | 403 | 404; readonly code: string; readonly why: string } | null;
+  /** The plugins that it meets all the same, where it is refused without a route. */
+  readonly unrouted?: readonly ExplainedLink[];
   readonly route: ExplainedRoute | null;
 }
 

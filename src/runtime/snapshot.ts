@@ -35,6 +35,7 @@ import { callerId } from './mesh-identity.ts';
 import type { RolloutStore } from './rollouts.ts';
 import type { SharedStore } from './shared.ts';
 import { tcpPlan } from './tcp-plan.ts';
+import { seesUnrouted } from './unrouted.ts';
 import { version } from './version.ts';
 
 /** Which part of the config this process is. */
@@ -323,11 +324,6 @@ function scopeOf(config: Config, spec: ListenerSpec): Scope {
   }));
   const uses = [...new Set([...inherited.map(({ use }) => use), ...routes.flatMap(({ plugins }) => plugins)])];
   return { spec, inherited, routes, uses };
-}
-
-/** What every listener begins with, and of a gateway's lists what says so of itself. */
-function seesUnrouted({ role }: ListenerSpec, link: ChainLink, loaded: ReadonlyMap<PluginUse, LoadedPlugin>): boolean {
-  return isDefault(link) || (role === 'gateway' && loaded.get(link.use)?.unrouted === true);
 }
 
 /** Its backend is found for each request: see proxy/egress.ts. */

@@ -249,3 +249,43 @@ routes: [{ name: web, hosts: [shop.example.com], to: web }]
   t.equal(nobody.code, EXIT.checkFailed);
   t.match(nobody.out, '404 SLV_ROUTE_NOT_FOUND: this listener sends requests to https');
 });
+
+t.test('a request that no route takes meets the plugins that are for it', async (t) => {
+  const dir = t.testdir({
+    'mine.mjs': `
+      const mine = Object.assign(async () => {}, { [Symbol.for('skip-override')]: true });
+      export default mine;`,
+    'selvedge.yaml': `
+version: 1
+telemetry: { accessLog: false }
+gateways:
+  public:
+    plugins: [rate-limit: { max: 5, window: 1s }, api-key: { keys: ["a ${'a'.repeat(64)}"] }, ./mine.mjs, metrics: {}]
+    listeners:
+      - { name: http, port: 8080, plugins: [ip-rules: { deny: [203.0.113.0/24] }] }
+      - { name: open, port: 8081, plugins: [rate-limit: false] }
+services: { web: { endpoints: ["127.0.0.1:3000"] } }
+routes: [{ name: web, match: [{ path: /web }], to: web }]
+`,
+  });
+  const chainOf = async (url: string) => {
+    const out = new Text();
+    const input = { values: { json: true }, positionals: ['GET', url] };
+    await command.run(input as never, { stdout: out, stderr: out, env: {}, cwd: dir } as never);
+    const { unrouted } = JSON.parse(out.text) as Explanation;
+    return unrouted?.map(({ plugin }) => plugin);
+  };
+  const defaults = ['request-id', 'metrics', 'load-shedding'];
+  t.strictSame(await chainOf('http://a:8080/nowhere'), [...defaults, 'rate-limit', 'ip-rules']);
+  t.strictSame(await chainOf('http://a:8081/nowhere'), defaults, 'switched off');
+  t.strictSame(
+    await chainOf('http://a:8080/web%2fx'),
+    [...defaults, 'rate-limit', 'ip-rules'],
+    'a path that is refused',
+  );
+  t.equal(await chainOf('http://a:8080/web'), undefined, 'a route has its own');
+  const out = new Text();
+  const input = { values: {}, positionals: ['GET', 'http://a:8080/nowhere'] };
+  await command.run(input as never, { stdout: out, stderr: out, env: {}, cwd: dir } as never);
+  t.match(out.text, /answer {6}404 [\s\S]*\nchain\n[\s\S]*rate-limit +gateway public/);
+});

@@ -1,7 +1,9 @@
 // Plugins of a gateway, its listeners and its routes together: who is asked, also where no route takes a request, and what a failure costs.
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { type ConfigInput, createSelvedge } from '../../src/index.ts';
@@ -147,4 +149,37 @@ t.test('a plugin that throws, wherever it does, costs its own request and is nam
     if (/^on(?!ResponseStart)|^pre/.test(phase)) t.equal(logged?.plugin, 'failing', `${phase}: named`);
   }
   await eventually(() => selvedge.status.inFlight === 0, 'nothing is in flight');
+});
+
+t.test('an answer before the body is read leaves no client hanging, whoever gives it', async (t) => {
+  const { port } = await httpUpstream(t, (req, res) => req.on('end', () => res.end('served')).resume());
+  const secret = 'a-secret-that-is-long-enough-for-hs256';
+  const jwt = { jwt: { issuer: 'https://id.example.com', audience: 'shop', secret, jwksDir: false } };
+  const own = new URL('./support/answering-plugin.ts', import.meta.url).pathname;
+  const routes = [
+    { name: 'jwt', match: [{ path: '/jwt' }], plugins: [jwt], to: 'app' },
+    { name: 'own', match: [{ path: '/own' }], plugins: [own], to: 'app' },
+    { name: 'fixed', match: [{ path: '/fixed' }], respond: { status: 200 } },
+    { name: 'open', match: [{ path: '/open' }], to: 'app' },
+  ];
+  const edge = await run(t, edgeTo([port], { routes } as never));
+  for (const [size, framing] of [10_000_000, 60_000].flatMap((bytes) => [
+    [bytes, []] as const,
+    [bytes, ['-H', 'Expect:']] as const,
+    [bytes, ['-H', 'Transfer-Encoding: chunked']] as const,
+  ])) {
+    const file = join(t.testdir({ body: 'x'.repeat(size) }), 'body');
+    for (const [path, status] of Object.entries({ jwt: '401', own: '202', fixed: '200' })) {
+      const sent = ['-s', '-o', '-', '-w', '\n%{http_code}\n', '-m', '10', ...framing, '--data-binary', `@${file}`];
+      const { stdout } = await promisify(execFile)('curl', [
+        ...sent,
+        `${edge.url}/${path}`,
+        ...['--next', '-s', '-w', '\n%{http_code}\n', '-m', '10', `${edge.url}/open`],
+      ]);
+      const codes = stdout.split('\n').filter((line) => /^\d{3}$/.test(line));
+      t.strictSame(codes, [status, '200'], `${path}, ${size} bytes, ${framing}: and the next request is served`);
+      t.match(stdout, 'served');
+    }
+  }
+  await eventually(() => edge.selvedge.status.inFlight === 0, 'nothing is in flight');
 });

@@ -277,12 +277,25 @@ function writer(dir: string): Written {
 const all = secretPlugins.map(([name]) => name);
 const NOWHERE: Ports = { upstream: 9, collector: 9, closed: 9, accessLog: 'stdout' };
 
+const COMMANDS = [
+  ...readFileSync(join(import.meta.dirname, '../../src/main.ts'), 'utf8').matchAll(/^ {2}(\w+): \(\) => import/gm),
+].map(([, name]) => name);
+
 t.test('commands show none of them, whether the config is good or bad', async (t) => {
   for (const how of ['as they are', 'by turns']) {
     const dir = t.testdir({});
     const { env, as } = how === 'by turns' ? writer(dir) : { env: {}, as: (value: string) => value };
     const config = configOf(NOWHERE, as, all);
     const file = join(dir, 'selvedge.yaml');
+    writeFileSync(file, stringify(config));
+    t.ok(COMMANDS.length > 10, 'the commands are known');
+    const help = [];
+    for (const args of [[], ...COMMANDS.map((name) => [name])]) {
+      const asked = new SelvedgeProcess(t, [...args, '--help'], { cwd: dir, env });
+      t.equal(await asked.ended, 0, `${args} --help`);
+      help.push(asked.stdout + asked.stderr);
+    }
+    search(t, `--help, ${how}`, help.join('\n'));
     const run = async (what: string, good: boolean | null) => {
       const ran = [
         await runCommand(check, [], dir, env),

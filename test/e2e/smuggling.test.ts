@@ -178,6 +178,9 @@ const BAD_CHUNKS: Readonly<Record<string, string>> = {
   'bare LF after the last size': chunks(`1\r\na\r\n0\n\n${INNER}`),
   'bare LF after the last chunk': chunks(`1\r\na\r\n0\r\n\n${INNER}`),
   'a bare LF among trailers': chunks(`0\r\nX: y\n\r\n${INNER}`),
+  // The parser takes it for another coding, once the head has been handed over.
+  'a tab behind chunked': head('Transfer-Encoding: chunked\t') + CHUNKED,
+  'a tab before chunked and one behind': head('Transfer-Encoding:\tchunked\t') + CHUNKED,
   'a length among trailers': chunks(`0\r\nContent-Length: ${length}\r\n\r\n${INNER}`),
 };
 

@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { jwkSet, jwksServer, signer, token } from '../plugins/jwt/support.ts';
 import { edgeTo, run } from './support/gateway.ts';
-import { exchange, httpUpstream, statusOf } from './support/sockets.ts';
+import { eventually, exchange, httpUpstream, RawClient, statusOf } from './support/sockets.ts';
 
 interface Seen {
   readonly url: string;
@@ -86,6 +86,29 @@ t.test('a trusted proxy speaks for its clients by the one name, and passes nothi
   );
 });
 
+t.test('what headers may not say, trailers may not say either', async (t) => {
+  const told: string[][] = [];
+  const { port } = await httpUpstream(t, (req, res) => {
+    req.on('end', () => res.end(`served ${told.push(req.rawTrailers)}`)).resume();
+  });
+  const plugins = [{ 'api-key': { keys: [`a ${'a'.repeat(64)}`], optional: true, identityHeader: 'x-client' } }];
+  const running = await run(t, edgeTo([port], { gateway: { plugins } }));
+  const names = [...NEVER, 'x-forwarded-for', 'x-forwarded-host', 'authorization', 'host', 'x-client'];
+  const trailers = names.flatMap((name) => [name, name.toUpperCase(), name.replaceAll('-', '_')]);
+  const lines = trailers.map((name) => `${name}: of-a-stranger\r\n`).join('');
+  const head = 'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n';
+  const inOne = await RawClient.open(t, running.port);
+  await inOne.send(`${head}1\r\na\r\n0\r\nx-sum: 1\r\n${lines}\r\n`).until('served 1');
+  const late = await RawClient.open(t, running.port);
+  late.send(`${head}1\r\na\r\n`);
+  await eventually(() => running.selvedge.status.inFlight > 0, 'the request is under way');
+  await late.send(`0\r\nx-sum: 1\r\n${lines}\r\n`).until('served 2');
+  t.strictSame(told, [
+    ['x-sum', '1'],
+    ['x-sum', '1'],
+  ]);
+});
+
 const SIGNER = signer('ES256', 'first');
 /** Ways to write `/admin/users`, those that are refused whatever the route says, and those that are another path to everybody who keeps to the RFCs. */
 const SAME = [
@@ -125,7 +148,7 @@ t.test(
   'a route that asks for a token cannot be walked around: one path is matched, asked about and sent',
   async (t) => {
     const server = await jwksServer(t, jwkSet(SIGNER));
-    const jwt = { jwt: { issuer: server.origin, audience: 'shop', jwks: server.url } };
+    const jwt = { jwt: { issuer: server.origin, audience: 'shop', jwks: server.url, jwksDir: false } };
     const bearer = `Authorization: Bearer ${token(SIGNER, { iss: server.origin })}\r\n`;
     const routes = [
       { name: 'all', to: 'app' },

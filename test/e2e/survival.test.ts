@@ -1,5 +1,8 @@
 // What crashed, leaked or hung other proxies on this stack must cost one request at most.
+import { readFileSync } from 'node:fs';
 import { get, request } from 'node:http';
+import { connect, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import t from 'tap';
@@ -168,3 +171,29 @@ t.test('after 10,000 mixed good, bad and aborted requests nothing is left', asyn
 function settle(start: (done: () => void) => void): Promise<void> {
   return new Promise((resolve) => start(() => resolve()));
 }
+
+t.test('a client that takes nothing of its answer is left, and so is its service', async (t) => {
+  const { port, server } = await httpUpstream(t, (req, res) => {
+    const size = Number((req.url as string).slice(1));
+    res.writeHead(200, { 'content-length': String(size) }).end(Buffer.alloc(size));
+  });
+  const open = new Set<Socket>();
+  server.on('connection', (socket) => {
+    open.add(socket);
+    socket.on('close', () => open.delete(socket));
+  });
+  const file = join(t.testdir(), 'access.log');
+  const plugins = [{ 'access-log': { destination: file } }];
+  const edge = await run(t, edgeTo([port], { gateway: { plugins }, route: { timeout: { idle: '300ms' } } }));
+  const logged = () => readFileSync(file, 'utf8').match(/"reason":"client_stalled"/g)?.length ?? 0;
+  // Still streaming from the service, and whole at the gateway already.
+  for (const [times, size] of [64_000_000, 4_000_000].entries()) {
+    const socket = connect({ port: edge.port, host: '127.0.0.1' });
+    t.teardown(() => socket.destroy());
+    socket.on('error', () => undefined).pause();
+    socket.write(`GET /${size} HTTP/1.1\r\nHost: a\r\n\r\n`);
+    await eventually(() => logged() === times + 1, `${size} bytes: broken off, and in the log`);
+  }
+  await eventually(() => edge.selvedge.status.inFlight === 0, 'nothing is in flight');
+  await eventually(() => open.size <= 1, 'no service is held back');
+});

@@ -33,6 +33,15 @@ t.test('a key of the list passes, and the service gets its label instead', async
   }
 });
 
+t.test('the log says what was wrong, the client does not', async (t) => {
+  const chain = await chainOf(t, {});
+  const refused = await chain.inject({ url: '/', headers: { 'x-api-key': 'wrong' } });
+  t.equal(chain.exchanges.at(-1)?.because, 'api_key_refused');
+  t.notMatch(refused.body, 'api_key');
+  await chain.inject({ url: '/' });
+  t.equal(chain.exchanges.at(-1)?.because, 'api_key_missing');
+});
+
 t.test('anything else is 401 with a challenge, and reaches no service', async (t) => {
   const chain = await chainOf(t);
   const wrong: Record<string, Record<string, string | string[]>> = {
@@ -92,6 +101,7 @@ t.test('a key may come as a parameter or a cookie where that was asked for', asy
   t.equal(chain.exchanges.at(-1)?.query, '');
   t.equal(await status(`/?api+key=${KEY}`, { 'x-api-key': KEY }), 401, 'in two places');
   t.equal(await status('/', { cookie: `k=${KEY}`, 'x-api-key': 'wrong' }), 401, 'in two places');
+  t.equal(await status('/', { cookie: `k=${KEY}; k=x` }), 401, 'two cookies');
   t.equal(await status('/?api+key'), 401, 'empty');
 });
 

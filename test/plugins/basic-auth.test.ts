@@ -95,6 +95,8 @@ t.test('anything else is 401 with a challenge, and reaches no service', async (t
     t.equal(response.statusCode, 401, what);
     t.equal(response.headers['www-authenticate'], 'Basic realm="Back office", charset="UTF-8"', what);
     t.equal(response.json().code, 'SLV_UNAUTHORIZED');
+    const shown = /^basic(?!-)/i.test(String([authorization].flat()[0])) || Array.isArray(authorization);
+    t.equal(chain.exchanges.at(-1)?.because, shown ? 'basic_auth_refused' : 'basic_auth_missing', what);
   }
   const without = await chain.inject({ url: '/', headers: { 'proxy-authorization': GOOD, 'x-authorization': GOOD } });
   t.equal(without.statusCode, 401);
@@ -172,6 +174,7 @@ t.test('a flood of passwords is answered 503, and who is remembered passes meanw
   t.equal(of(503).length, 12);
   t.match(of(503)[0].json(), { code: 'SLV_VERIFICATION_LIMIT' });
   t.equal(of(503)[0].headers['retry-after'], '1');
+  t.equal(chain.exchanges.filter(({ because }) => because === 'basic_auth_unverified').length, 12);
   const metrics = await registry.metrics();
   for (const [result, count] of Object.entries({ accepted: 2, refused: 8, unverified: 12 }))
     t.match(metrics, `selvedge_basic_auth_total{owner="public",result="${result}"} ${count}\n`);

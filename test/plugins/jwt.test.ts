@@ -344,6 +344,8 @@ t.test('the token may be in another header, a cookie or the query', async (t) =>
   const cookie = await chainOf(t, { token: { cookie: 'session' } });
   t.match(await cookie.ask(null, { cookie: `a=b; session=${jwt}` }), { status: 200 });
   t.match(await cookie.ask(null, { cookie: `sessions=${jwt}` }), { status: 401 });
+  for (const twice of [`session=${jwt}; session=x`, `session=x; a=b; session=${jwt}`, `session=; session =${jwt}`])
+    t.match(await cookie.ask(null, { cookie: twice }), { status: 400, because: 'jwt_repeated' }, twice.slice(0, 20));
   const query = await chainOf(t, { token: { query: 'access_token' } });
   t.match(await query.ask(null, {}, `/?a=b&access_token=${jwt}`), { status: 200 });
   t.match(await query.ask(null, {}, `/?access_token=${jwt}&access_token=x`), { status: 400, because: 'jwt_repeated' });

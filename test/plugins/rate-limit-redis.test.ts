@@ -133,6 +133,7 @@ t.test('a Redis that is not there holds nobody up: allow', { skip }, async (t) =
     t.equal(status, 200);
     t.ok(ms < 1_000, `${ms} ms`);
     t.notOk(headers.ratelimit, 'what nobody counted is not told');
+    t.equal(chain.exchanges.at(-1)?.because, 'rate_limit_store_allow');
   }
   t.match(
     await chain.registry.metrics(),
@@ -183,6 +184,7 @@ t.test('a Redis that is not there, from the start on: deny', { skip }, async (t)
   t.equal(status, 503);
   t.ok(ms < 1_000, `${ms} ms`);
   t.equal(chain.exchanges[0].reason, 'limits_unknown');
+  t.equal(chain.exchanges[0].because, 'rate_limit_store_deny');
   t.match(await chain.registry.metrics(), 'result="deny"} 1');
   t.equal(chain.sent.length, 0);
   await redis.start();

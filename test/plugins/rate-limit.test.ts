@@ -41,6 +41,7 @@ t.test('lets max through and refuses the next with 429, reason and Retry-After',
   t.strictSame(refused.json(), { code: 'SLV_RATE_LIMITED' });
   t.equal(refused.headers['retry-after'], '60');
   t.equal(chain.exchanges[2].reason, 'rate_limited');
+  t.equal(chain.exchanges[2].because, 'rate_limit_2-per-1m');
   t.equal(chain.sent.length, 2, 'the service never hears of it');
 });
 

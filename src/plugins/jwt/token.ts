@@ -1,6 +1,6 @@
 // Finds the token in a request: at the one place where the config looks for it, and only if it stands there once.
 import type { FastifyRequest } from 'fastify';
-import { cookieValue } from '../../http/cookies.ts';
+import { cookieCount, cookieValue } from '../../http/cookies.ts';
 import { Refusal } from './refusal.ts';
 
 /** Characters; what identity providers issue stays below, and hashing more is work for a stranger. */
@@ -51,7 +51,11 @@ function repeated(lines: readonly string[], name: string): boolean {
 }
 
 function inCookie(name: string): FindToken {
-  return ({ headers }) => cookieValue(headers.cookie, name) || null;
+  return ({ headers: { cookie } }) => {
+    // Services differ in which of two they take.
+    if (cookieCount(cookie, name) > 1) return new Refusal('repeated', `there is more than one cookie ${name}`);
+    return cookieValue(cookie, name) || null;
+  };
 }
 
 function inQuery(name: string): FindToken {

@@ -72,9 +72,10 @@ const FORBIDDEN_TRAILERS: ReadonlySet<string> = new Set([
   'x-forwarded-proto',
 ]);
 
-/** Whether this trailer line may be passed on. */
+/** Whether this trailer line may be passed on. Some servers put trailers among headers, and CGI reads `x_user` as `x-user`. */
 export function allowedAsTrailer(name: string): boolean {
-  return !FORBIDDEN_TRAILERS.has(name.toLowerCase());
+  const plain = name.toLowerCase().replaceAll('_', '-');
+  return !FORBIDDEN_TRAILERS.has(plain) && !plain.startsWith('x-selvedge-');
 }
 
 /** Whether this line decides where a message ends. */
