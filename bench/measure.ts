@@ -1,26 +1,35 @@
 // One measurement: load a proxy for a while and read how much CPU its processes used for each request.
 import { execFile } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { BACKEND_CORE } from './processes.ts';
 
 const run = promisify(execFile);
 
-/** The kernel's USER_HZ: 100 on every Linux that Node supports. */
-const TICKS_PER_SECOND = 100;
-
-/** user+sys CPU seconds of a process and its children that are still alive. */
+/**
+ * CPU seconds, user and system, of a process and its children: of all threads that are alive, which is every thread of the proxies
+ * measured here. In nanoseconds from schedstat, because the ticks of /proc/PID/stat, 10 ms each, are a tenth of what nginx uses
+ * in two seconds.
+ */
 export function cpuSeconds(pid: number): number {
-  let ticks = 0;
-  for (const member of tree(pid)) {
-    const fields = statFields(member);
-    if (fields !== null) ticks += Number(fields[11]) + Number(fields[12]);
-  }
-  return ticks / TICKS_PER_SECOND;
+  const threads = tree(pid).flatMap((member) =>
+    readdirSync(`/proc/${member}/task`).map((id) => `${member}/task/${id}`),
+  );
+  return threads.reduce((sum, thread) => sum + scheduled(thread)[0], 0) / 1e9;
 }
 
-/** Milliseconds that the main thread was ready to run and did not, since its start (the second field of schedstat). */
+/** Nanoseconds on a core, and nanoseconds ready to run without one; zeros once the thread is gone. */
+function scheduled(thread: string | number): readonly number[] {
+  try {
+    return readFileSync(`/proc/${thread}/schedstat`, 'utf8').split(' ').map(Number);
+  } catch {
+    return [0, 0];
+  }
+}
+
+/** Milliseconds that the main thread was ready to run and did not, since its start. */
 export function waitedMs(pid: number): number {
-  return Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[1]) / 1e6;
+  return scheduled(pid)[1] / 1e6;
 }
 
 /** Resident memory of the tree in MiB, and the part that is its own (RssAnon). */
@@ -33,6 +42,15 @@ export function memoryMiB(pid: number): { rss: number; own: number } {
     own += kib(status, 'RssAnon');
   }
   return { rss: rss / 1024, own: own / 1024 };
+}
+
+/** The most that the process has had resident since it started or since `forgetPeak`, in MiB. */
+export function peakMiB(pid: number): number {
+  return kib(readFileSync(`/proc/${pid}/status`, 'utf8'), 'VmHWM') / 1024;
+}
+
+export function forgetPeak(pid: number): void {
+  writeFileSync(`/proc/${pid}/clear_refs`, '5');
 }
 
 function kib(status: string, key: string): number {
@@ -80,16 +98,17 @@ export async function wrk(
   options: {
     readonly connections: number;
     readonly seconds: number;
-    readonly core: string;
+    /** Null: wherever the kernel puts it. */
+    readonly core: string | null;
     /** What wrk sends, in Lua; null: GET. */
     readonly script: string | null;
   },
 ): Promise<Load> {
   const { connections, seconds, core, script } = options;
-  const args = ['-c', core, 'wrk', '-t1', `-c${connections}`, `-d${seconds}s`, '--latency'];
+  const args = ['wrk', '-t1', `-c${connections}`, `-d${seconds}s`, '--latency'];
   if (script !== null) args.push('-s', script);
-  args.push(url);
-  const { stdout } = await run('taskset', args);
+  const [program, ...rest] = core === null ? args : ['taskset', '-c', core, ...args];
+  const { stdout } = await run(program, [...rest, url]);
   const total = /(\d+) requests in ([\d.]+)(ms|s|m)/.exec(stdout);
   if (total === null) throw new Error(`wrk said nothing that can be read:\n${stdout}`);
   const unit = { ms: 0.001, s: 1, m: 60 }[total[3]] ?? 1;
@@ -112,10 +131,18 @@ export interface Sample {
   readonly p99Ms: number;
 }
 
-/** CPU microseconds of `pid` per request while wrk loads `url`. Any failed request makes the sample worthless: it throws. */
-export async function sample(pid: number, url: string, seconds: number, script: string | null = null): Promise<Sample> {
+/**
+ * CPU microseconds of `pid` per request while wrk loads `url` from `core`. Any failed request makes the sample worthless: it throws.
+ */
+export async function sample(
+  pid: number,
+  url: string,
+  seconds: number,
+  script: string | null = null,
+  core: string | null = BACKEND_CORE,
+): Promise<Sample> {
   const before = cpuSeconds(pid);
-  const load = await wrk(url, { connections: 32, seconds, core: '1', script });
+  const load = await wrk(url, { connections: 32, seconds, core, script });
   const used = cpuSeconds(pid) - before;
   if (load.errors > 0) throw new Error(`${load.errors} of ${load.requests} requests failed at ${url}`);
   return { cpuMicros: (used * 1e6) / load.requests, perSecond: load.requests / load.seconds, p99Ms: load.p99Ms };

@@ -1,0 +1,90 @@
+// The processes of a benchmark: where each runs, how one knows that it serves, and that none outlives the run.
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { connect } from 'node:net';
+
+export const ROOT = new URL('..', import.meta.url).pathname;
+export const PROXY_CORE = '0';
+export const BACKEND_CORE = '1';
+
+export interface Start {
+  /** Null: wherever the kernel puts it. */
+  readonly core: string | null;
+  /** Where its output goes. */
+  readonly log?: string;
+}
+
+const alive = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of alive) child.kill('SIGKILL');
+});
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
+
+/** The process itself, without a shell or taskset above it: its pid is the one to measure. */
+export function start(command: readonly string[], { core, log = '/dev/null' }: Start): ChildProcess {
+  const words = core === null ? command : ['taskset', '-c', core, ...command];
+  const child = spawn('sh', ['-c', `exec "$@" > "${log}"`, 'sh', ...words], {
+    cwd: ROOT,
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  alive.add(child);
+  child.once('exit', () => alive.delete(child));
+  return child;
+}
+
+/** Asks it to end, and ends it when it has not after eight seconds. */
+export async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exit = once(child, 'exit');
+  child.kill('SIGINT');
+  const forced = setTimeout(() => child.kill('SIGKILL'), 8_000);
+  await exit;
+  clearTimeout(forced);
+}
+
+/** Resolves when something accepts connections there; rejects after ten seconds. */
+export async function listening(port: number): Promise<void> {
+  for (let attempt = 0; attempt < 200; attempt++) {
+    const open = await new Promise<boolean>((resolve) => {
+      const socket = connect(port, '127.0.0.1', () => resolve(true));
+      socket.on('error', () => resolve(false));
+      socket.on('connect', () => socket.destroy());
+    });
+    if (open) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`nothing listens on port ${port}`);
+}
+
+/** Keeps this process on a core while it makes the load, and lets it go again: what is started afterwards would stay there too. */
+export async function onCore<T>(core: string, work: () => Promise<T>): Promise<T> {
+  const usual = /^Cpus_allowed_list:\s+(\S+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] as string;
+  const move = (cores: string) => execFileSync('taskset', ['-acp', cores, String(process.pid)], { stdio: 'ignore' });
+  move(core);
+  try {
+    return await work();
+  } finally {
+    move(usual);
+  }
+}
+
+export function has(program: string): boolean {
+  try {
+    execFileSync('sh', ['-c', `command -v ${program}`], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export function versionOf(program: string, flag: string, pattern: RegExp): string {
+  const text = execFileSync('sh', ['-c', `${program} ${flag} 2>&1`], { encoding: 'utf8' });
+  return pattern.exec(text)?.[1] ?? 'unknown';
+}
+
+/** Of a dependency; `..`: of Selvedge. */
+export function packageVersion(name: string): string {
+  const path = name === '..' ? '../package.json' : `../node_modules/${name}/package.json`;
+  return JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')).version;
+}
