@@ -4,10 +4,10 @@ import type { ChildProcess } from 'node:child_process';
 import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { envoyConfig, findEnvoy, startEnvoy, typed } from './envoy.ts';
+import { type EnvoyJob, findEnvoy, startEnvoy, typed } from './envoy.ts';
 import { BACKEND_PORT } from './nginx.ts';
 import type { Peer } from './peers.ts';
-import { has, listening, PROXY_CORE, start, versionOf } from './processes.ts';
+import { has, PORTS, PROXY_CORE, serve, versionOf } from './processes.ts';
 import { startSelvedge, VERSION } from './selvedge.ts';
 
 const ISSUER = 'https://id.example.com';
@@ -73,33 +73,32 @@ export function makeKeys(): { readonly key: KeyObject; readonly keys: Keys } {
 
 /** Starts every peer that is installed, each in `peers` from its start; says on stderr which ones are not. */
 export async function startEdges(dir: string, keys: Keys, peers: Peer[]): Promise<void> {
-  const add = (name: string, port: number, version: string, child: ChildProcess): unknown =>
+  const add = (name: string, port: number, version: string) => (child: ChildProcess) =>
     peers.push({ name, version, url: `http://127.0.0.1:${port}/`, child });
   const file = (name: string, text: string): string => {
     writeFileSync(join(dir, name), text);
     return join(dir, name);
   };
   if (has('haproxy')) {
-    const config = file('haproxy.cfg', HAPROXY(18111, file('key.pem', keys.pem)));
+    const config = file('haproxy.cfg', HAPROXY(PORTS + 11, file('key.pem', keys.pem)));
     const version = versionOf('haproxy', '-v', /version ([\d.]+)/);
-    const options = { core: PROXY_CORE, log: `${dir}/haproxy.log` };
-    add('haproxy', 18111, version, start(['haproxy', '-db', '-f', config], options));
-    await listening(18111);
+    const keep = add('haproxy', PORTS + 11, version);
+    const log = `${dir}/haproxy.log`;
+    await serve(['haproxy', '-db', '-f', config], { port: PORTS + 11, core: PROXY_CORE, log, keep });
   } else process.stderr.write('haproxy is not installed: skipped\n');
   const envoy = findEnvoy();
   if (envoy !== null) {
     for (const [name, port, cached] of [
-      ['envoy', 18112, 0],
-      ['envoy + its cache of tokens', 18113, CACHED],
+      ['envoy', PORTS + 12, 0],
+      ['envoy + its cache of tokens', PORTS + 13, CACHED],
     ] as const) {
-      const config = ENVOY(port, keys.jwks, `${dir}/envoy-${port}.log`, cached);
-      add(name, port, envoy.version, startEnvoy(envoy, dir, `envoy-${port}`, config));
-      await listening(port);
+      const job = ENVOY(port, keys.jwks, `${dir}/envoy-${port}.log`, cached);
+      await startEnvoy(envoy, `${dir}/envoy-${port}.json`, job, add(name, port, envoy.version));
     }
   }
-  const config = SELVEDGE(18114, file('jwks.json', keys.jwks));
-  const keep = (child: ChildProcess): unknown => add('selvedge', 18114, VERSION, child);
-  await startSelvedge({ dir, name: 'selvedge', config, port: 18114, log: `${dir}/selvedge.log`, keep });
+  const config = SELVEDGE(PORTS + 14, file('jwks.json', keys.jwks));
+  const keep = add('selvedge', PORTS + 14, VERSION);
+  await startSelvedge({ dir, name: 'selvedge', config, port: PORTS + 14, log: `${dir}/selvedge.log`, keep });
 }
 
 function base64(value: object): string {
@@ -162,7 +161,7 @@ const SELVEDGE = (port: number, jwks: string): object => ({
 });
 
 /** `cached`: verified tokens that it may keep. */
-const ENVOY = (port: number, jwks: string, log: string, cached: number): object => {
+const ENVOY = (port: number, jwks: string, log: string, cached: number): EnvoyJob => {
   const bucket = { max_tokens: PER_MINUTE, tokens_per_fill: PER_MINUTE, fill_interval: '60s' };
   const always = { default_value: { numerator: 100, denominator: 'HUNDRED' } };
   const jwt = typed('extensions.filters.http.jwt_authn.v3.JwtAuthentication', {
@@ -190,5 +189,5 @@ const ENVOY = (port: number, jwks: string, log: string, cached: number): object 
     { name: 'envoy.filters.http.local_ratelimit', typed_config: limit },
     { name: 'envoy.filters.http.jwt_authn', typed_config: jwt },
   ];
-  return envoyConfig({ port, upstream: BACKEND_PORT, log, filters });
+  return { port, upstream: BACKEND_PORT, log, filters };
 };

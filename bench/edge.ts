@@ -23,9 +23,9 @@ const MANY = 20_000;
 export async function benchEdge({ rounds, seconds, only = '' }: EdgeBench): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'selvedge-bench-edge-'));
   const peers: Peer[] = [];
-  let backend: ChildProcess | null = null;
+  const started: ChildProcess[] = [];
   try {
-    backend = await startBackend(dir);
+    await startBackend(dir, (child) => started.push(child));
     const { key, keys } = makeKeys();
     const scripts = [FEW, MANY].map((tokens) => ({ tokens, script: mintTokens(dir, tokens, key) }));
     await startEdges(dir, keys, peers);
@@ -47,7 +47,7 @@ export async function benchEdge({ rounds, seconds, only = '' }: EdgeBench): Prom
     }
     report({ measured, samples, rounds, seconds });
   } finally {
-    for (const child of [...peers.map((peer) => peer.child), backend]) if (child !== null) await stop(child);
+    for (const child of [...peers.map((peer) => peer.child), ...started]) await stop(child);
     rmSync(dir, { recursive: true, force: true });
   }
 }

@@ -1,8 +1,7 @@
 // Envoy as a peer: one worker, upstream keep-alive, its file log (buffered as Envoy does, 64 KiB or ten seconds), statistics on.
 import { type ChildProcess, execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { has, PROXY_CORE, start, versionOf } from './processes.ts';
+import { has, PROXY_CORE, type Serve, serve, versionOf } from './processes.ts';
 
 export interface Envoy {
   readonly binary: string;
@@ -28,11 +27,15 @@ function packaged(): string | null {
   }
 }
 
-export function startEnvoy({ binary }: Envoy, dir: string, name: string, config: object): ChildProcess {
-  const file = join(dir, `${name}.json`);
-  writeFileSync(file, JSON.stringify(config));
+export async function startEnvoy(
+  { binary }: Envoy,
+  file: string,
+  job: EnvoyJob,
+  keep: Serve['keep'],
+): Promise<ChildProcess> {
+  writeFileSync(file, JSON.stringify(envoyConfig(job)));
   const words = ['--concurrency', '1', '--disable-hot-restart', '-l', 'error', '-c', file];
-  return start([binary, ...words], { core: PROXY_CORE });
+  return serve([binary, ...words], { port: job.port, core: PROXY_CORE, keep });
 }
 
 export function typed(name: string, fields: object): object {
@@ -51,7 +54,7 @@ export interface EnvoyJob {
 }
 
 /** Everything to one cluster; a request that did not reach it is tried once more, and an endpoint that fails is left out. */
-export function envoyConfig({ port, upstream, log, filters = [], downstreamTls, upstreamTls }: EnvoyJob): object {
+function envoyConfig({ port, upstream, log, filters = [], downstreamTls, upstreamTls }: EnvoyJob): object {
   const address = (port_value: number): object => ({ socket_address: { address: '127.0.0.1', port_value } });
   const manager = typed('extensions.filters.network.http_connection_manager.v3.HttpConnectionManager', {
     stat_prefix: 'bench',

@@ -2,10 +2,10 @@
 import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
-import { envoyConfig, findEnvoy, startEnvoy } from './envoy.ts';
+import { findEnvoy, startEnvoy } from './envoy.ts';
 import { CALLER_ID, type Certificates, SERVER_NAME } from './hop-certificates.ts';
 import { BACKEND_PORT, nginxLog, nginxProxy, nginxVersion, startNginx } from './nginx.ts';
-import { listening, PROXY_CORE } from './processes.ts';
+import { PORTS, PROXY_CORE, type Serve } from './processes.ts';
 import { startSelvedge, VERSION } from './selvedge.ts';
 
 /** One way from the load to the application. */
@@ -23,14 +23,11 @@ export interface Hop {
   readonly child: ChildProcess;
 }
 
-const SELVEDGE = { plain: 18160, out: 18161, in: 18162, unused: 18163 };
-const NGINX = { plain: 18165, out: 18166, in: 18167 };
-const ENVOY = { plain: 18170, out: 18171, in: 18172 };
+const SELVEDGE = { plain: PORTS + 60, out: PORTS + 61, in: PORTS + 62, unused: PORTS + 63 };
+const NGINX = { plain: PORTS + 65, out: PORTS + 66, in: PORTS + 67 };
+const ENVOY = { plain: PORTS + 70, out: PORTS + 71, in: PORTS + 72 };
 /** What the load asks for. */
 export const HOST = 'app';
-
-/** Remembers what is to be ended. */
-export type Keep = (child: ChildProcess) => ChildProcess;
 
 type Run = (name: Hop['name'], port: number) => Promise<Hop>;
 
@@ -51,7 +48,7 @@ async function ways(
   ];
 }
 
-export async function selvedgeWays(dir: string, keep: Keep): Promise<Way[]> {
+export async function selvedgeWays(dir: string, keep: Serve['keep']): Promise<Way[]> {
   const local = (port: number): string => `127.0.0.1:${port}`;
   const service = (inbound: number, outbound: number): object => ({
     endpoints: [{ address: local(BACKEND_PORT), hop: local(inbound) }],
@@ -77,7 +74,7 @@ export async function selvedgeWays(dir: string, keep: Keep): Promise<Way[]> {
   });
 }
 
-export async function nginxWays(dir: string, certificates: Certificates, keep: Keep): Promise<Way[]> {
+export async function nginxWays(dir: string, certificates: Certificates, keep: Serve['keep']): Promise<Way[]> {
   const version = nginxVersion();
   if (version === null) return [];
   const { roots, caller, callee } = certificates;
@@ -97,13 +94,12 @@ export async function nginxWays(dir: string, certificates: Certificates, keep: K
     ),
   };
   return ways('nginx', version, NGINX, async (name, port) => {
-    const child = keep(startNginx({ dir, name: `nginx-${name}`, core: PROXY_CORE, server: servers[name] }));
-    await listening(port);
-    return { name, child };
+    const nginx = { dir, name: `nginx-${name}`, server: servers[name], port, core: PROXY_CORE, keep };
+    return { name, child: await startNginx(nginx) };
   });
 }
 
-export async function envoyWays(dir: string, certificates: Certificates, keep: Keep): Promise<Way[]> {
+export async function envoyWays(dir: string, certificates: Certificates, keep: Serve['keep']): Promise<Way[]> {
   const envoy = findEnvoy();
   if (envoy === null) return [];
   const { roots, caller, callee } = certificates;
@@ -127,10 +123,8 @@ export async function envoyWays(dir: string, certificates: Certificates, keep: K
   };
   return ways('envoy', envoy.version, ENVOY, async (name, port) => {
     const upstream = name === 'out' ? ENVOY.in : BACKEND_PORT;
-    const config = envoyConfig({ port, upstream, log: join(dir, `envoy-${name}.log`), ...tls[name] });
-    const child = keep(startEnvoy(envoy, dir, `envoy-${name}`, config));
-    await listening(port);
-    return { name, child };
+    const job = { port, upstream, log: join(dir, `envoy-${name}.log`), ...tls[name] };
+    return { name, child: await startEnvoy(envoy, join(dir, `envoy-${name}.json`), job, keep) };
   });
 }
 

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { rounded, table as tableOf, timesOf } from './figures.ts';
 import { makeCertificates } from './hop-certificates.ts';
-import { envoyWays, HOST, type Keep, nginxWays, selvedgeWays, type Way } from './hop-ways.ts';
+import { envoyWays, HOST, nginxWays, selvedgeWays, type Way } from './hop-ways.ts';
 import { cpuSeconds, median, memoryMiB, waitedMs } from './measure.ts';
 import { BACKEND_PORT, startBackend } from './nginx.ts';
 import { BACKEND_CORE, onCore, stop } from './processes.ts';
@@ -40,12 +40,9 @@ const CALM = 200;
 export async function benchHop({ rate, rounds, seconds, only = '' }: HopBench): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'selvedge-bench-hop-'));
   const started: ChildProcess[] = [];
-  const keep: Keep = (child) => {
-    started.push(child);
-    return child;
-  };
+  const keep = (child: ChildProcess): unknown => started.push(child);
   try {
-    keep(await startBackend(dir));
+    await startBackend(dir, keep);
     const certificates = await makeCertificates(dir);
     const all = [
       ...(await selvedgeWays(dir, keep)),

@@ -12,10 +12,17 @@ const run = promisify(execFile);
  * in two seconds.
  */
 export function cpuSeconds(pid: number): number {
-  const threads = tree(pid).flatMap((member) =>
-    readdirSync(`/proc/${member}/task`).map((id) => `${member}/task/${id}`),
-  );
+  const threads = tree(pid).flatMap(threadsOf);
   return threads.reduce((sum, thread) => sum + scheduled(thread)[0], 0) / 1e9;
+}
+
+/** None once the process is gone. */
+function threadsOf(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`).map((id) => `${pid}/task/${id}`);
+  } catch {
+    return [];
+  }
 }
 
 /** Nanoseconds on a core, and nanoseconds ready to run without one; zeros once the thread is gone. */

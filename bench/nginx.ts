@@ -2,9 +2,9 @@
 import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { BACKEND_CORE, has, listening, start, versionOf } from './processes.ts';
+import { BACKEND_CORE, has, PORTS, type Serve, serve, versionOf } from './processes.ts';
 
-export const BACKEND_PORT = 18100;
+export const BACKEND_PORT = PORTS;
 /** 1 KiB, as performance claims are stated for. */
 const BODY = 'x'.repeat(1024);
 
@@ -16,27 +16,28 @@ export function nginxVersion(): string | null {
 }
 
 /** What every peer forwards to: nginx where it is installed, a Node server otherwise. */
-export async function startBackend(dir: string, core: string | null = BACKEND_CORE): Promise<ChildProcess> {
-  const child = has('nginx')
-    ? startNginx({ dir, name: 'backend', core, server: BACKEND })
-    : start([process.execPath, 'bench/backend.ts', String(BACKEND_PORT)], { core });
-  await listening(BACKEND_PORT);
-  return child;
+export async function startBackend(
+  dir: string,
+  keep: Serve['keep'],
+  core: string | null = BACKEND_CORE,
+): Promise<ChildProcess> {
+  const port = BACKEND_PORT;
+  if (has('nginx')) return startNginx({ dir, name: 'backend', server: BACKEND, port, core, keep });
+  return serve([process.execPath, 'bench/backend.ts', String(port)], { port, core, keep });
 }
 
 const BACKEND = `access_log off; server { listen 127.0.0.1:${BACKEND_PORT} reuseport; location / { default_type text/plain; return 200 "${BODY}"; } }`;
 
-interface Nginx {
+interface Nginx extends Omit<Serve, 'log'> {
   readonly dir: string;
   readonly name: string;
-  readonly core: string | null;
   /** Within `http`. */
   readonly server: string;
   /** Its tables for them are made at the start, and count as its memory. */
   readonly connections?: number;
 }
 
-export function startNginx({ dir, name, core, server, connections = 4096 }: Nginx): ChildProcess {
+export async function startNginx({ dir, name, server, connections = 4096, ...how }: Nginx): Promise<ChildProcess> {
   const prefix = join(dir, name);
   mkdirSync(prefix, { recursive: true });
   const config = join(prefix, 'nginx.conf');
@@ -51,7 +52,7 @@ http {
   ${server}
 }\n`,
   );
-  return start(['nginx', '-p', prefix, '-c', config], { core });
+  return serve(['nginx', '-p', prefix, '-c', config], how);
 }
 
 /** Of `access_log`: buffered, as Selvedge's and Envoy's are. */

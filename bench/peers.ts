@@ -4,7 +4,7 @@ import type { ChildProcess } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { BACKEND_PORT, nginxLog, nginxProxy, nginxVersion, startNginx } from './nginx.ts';
-import { has, listening, PROXY_CORE, packageVersion, start, versionOf } from './processes.ts';
+import { has, PORTS, PROXY_CORE, packageVersion, serve, versionOf } from './processes.ts';
 import { startSelvedge, VERSION } from './selvedge.ts';
 
 export interface Peer {
@@ -82,38 +82,36 @@ type Variant = readonly [name: string, port: number, logged: boolean, keys: Keys
 
 /** Selvedge alone, with all of its resilience switched off and with all of it switched on; each in `peers` from its start. */
 export async function startArmed(dir: string, peers: Peer[]): Promise<void> {
-  await addSelvedge(dir, peers, ['selvedge unarmed', 18107, false, UNARMED]);
-  await addSelvedge(dir, peers, ['selvedge armed', 18108, false, ARMED]);
+  await addSelvedge(dir, peers, ['selvedge unarmed', PORTS + 7, false, UNARMED]);
+  await addSelvedge(dir, peers, ['selvedge armed', PORTS + 8, false, ARMED]);
 }
 
 /** Starts every peer that is installed, each in `peers` from its start; says on stderr which ones are not. */
 export async function startPeers(dir: string, peers: Peer[]): Promise<void> {
-  const add = async (name: string, port: number, version: string, child: ChildProcess): Promise<void> => {
+  const add = (name: string, port: number, version: string) => (child: ChildProcess) =>
     peers.push({ name, version, url: `http://127.0.0.1:${port}/`, child });
-    await listening(port);
-  };
+  const core = PROXY_CORE;
   const nginx = nginxVersion();
   if (nginx !== null) {
     for (const [name, port, log] of [
-      ['nginx', 18101, 'off'],
-      ['nginx + JSON log', 18102, nginxLog(`${dir}/nginx.log`)],
+      ['nginx', PORTS + 1, 'off'],
+      ['nginx + JSON log', PORTS + 2, nginxLog(`${dir}/nginx.log`)],
     ] as const) {
       const server = nginxProxy(port, log);
-      await add(name, port, nginx, startNginx({ dir, name: `nginx-${port}`, core: PROXY_CORE, server }));
+      await startNginx({ dir, name: `nginx-${port}`, server, port, core, keep: add(name, port, nginx) });
     }
   }
   if (has('haproxy')) {
     const config = join(dir, 'haproxy.cfg');
-    writeFileSync(config, HAPROXY(18103));
+    writeFileSync(config, HAPROXY(PORTS + 3));
     const version = versionOf('haproxy', '-v', /version ([\d.]+)/);
-    await add('haproxy', 18103, version, start(['haproxy', '-db', '-f', config], { core: PROXY_CORE }));
+    await serve(['haproxy', '-db', '-f', config], { port: PORTS + 3, core, keep: add('haproxy', PORTS + 3, version) });
   } else process.stderr.write('haproxy is not installed: skipped\n');
-  await add(
-    'stock @fastify/http-proxy',
-    18104,
-    packageVersion('@fastify/http-proxy'),
-    start([process.execPath, 'bench/stock.ts', '18104', String(BACKEND_PORT)], { core: PROXY_CORE }),
-  );
-  await addSelvedge(dir, peers, ['selvedge', 18105, false, {}]);
-  await addSelvedge(dir, peers, ['selvedge + JSON log', 18106, true, {}]);
+  await serve([process.execPath, 'bench/stock.ts', String(PORTS + 4), String(BACKEND_PORT)], {
+    port: PORTS + 4,
+    core,
+    keep: add('stock @fastify/http-proxy', PORTS + 4, packageVersion('@fastify/http-proxy')),
+  });
+  await addSelvedge(dir, peers, ['selvedge', PORTS + 5, false, {}]);
+  await addSelvedge(dir, peers, ['selvedge + JSON log', PORTS + 6, true, {}]);
 }

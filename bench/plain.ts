@@ -40,9 +40,9 @@ async function measure(
 ): Promise<object[]> {
   const dir = mkdtempSync(join(tmpdir(), 'selvedge-bench-'));
   const peers: Peer[] = [];
-  let backend: ChildProcess | null = null;
+  const started: ChildProcess[] = [];
   try {
-    backend = await startBackend(dir);
+    await startBackend(dir, (child) => started.push(child));
     await startAll(dir, peers);
     const measured = peers.filter(({ name }) => name.includes(only));
     const samples = new Map<string, Sample[]>(measured.map(({ name }) => [name, []]));
@@ -56,7 +56,7 @@ async function measure(
     }
     return report(measured, samples, base);
   } finally {
-    for (const child of [...peers.map((peer) => peer.child), backend]) if (child !== null) await stop(child);
+    for (const child of [...peers.map((peer) => peer.child), ...started]) await stop(child);
     rmSync(dir, { recursive: true, force: true });
   }
 }

@@ -3,16 +3,22 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
+import { setTimeout as wait } from 'node:timers/promises';
 
 export const ROOT = new URL('..', import.meta.url).pathname;
 export const PROXY_CORE = '0';
 export const BACKEND_CORE = '1';
+/** The first of a hundred ports. */
+export const PORTS = Number(process.env.BENCH_PORTS ?? 18_100);
 
-export interface Start {
+export interface Serve {
+  readonly port: number;
   /** Null: wherever the kernel puts it. */
   readonly core: string | null;
-  /** Where its output goes. */
+  /** Where its output goes; not given: nowhere. */
   readonly log?: string;
+  /** Told of the process before it serves, so that it is ended in any case. */
+  readonly keep: (child: ChildProcess) => unknown;
 }
 
 const alive = new Set<ChildProcess>();
@@ -21,8 +27,19 @@ process.once('exit', () => {
 });
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 
-/** The process itself, without a shell or taskset above it: its pid is the one to measure. */
-export function start(command: readonly string[], { core, log = '/dev/null' }: Start): ChildProcess {
+/**
+ * Resolves when it accepts connections, with the process itself: no shell or taskset is above it, its pid is the one to measure.
+ * Rejects when it does not within ten seconds, or when another program has the port.
+ */
+export async function serve(
+  command: readonly string[],
+  { port, core, log = '/dev/null', keep }: Serve,
+): Promise<ChildProcess> {
+  if (await accepts(port)) {
+    throw new Error(
+      `port ${port} is taken: if another benchmark runs, each spoils the figures of the other; BENCH_PORTS names the first of other ports`,
+    );
+  }
   const words = core === null ? command : ['taskset', '-c', core, ...command];
   const child = spawn('sh', ['-c', `exec "$@" > "${log}"`, 'sh', ...words], {
     cwd: ROOT,
@@ -30,7 +47,13 @@ export function start(command: readonly string[], { core, log = '/dev/null' }: S
   });
   alive.add(child);
   child.once('exit', () => alive.delete(child));
-  return child;
+  keep(child);
+  for (let attempt = 0; attempt < 200; attempt++) {
+    if (child.exitCode !== null) throw new Error(`${command[0]} ended with ${child.exitCode}`);
+    if (await accepts(port)) return child;
+    await wait(50);
+  }
+  throw new Error(`nothing listens on port ${port}`);
 }
 
 /** Asks it to end, and ends it when it has not after eight seconds. */
@@ -43,18 +66,12 @@ export async function stop(child: ChildProcess): Promise<void> {
   clearTimeout(forced);
 }
 
-/** Resolves when something accepts connections there; rejects after ten seconds. */
-export async function listening(port: number): Promise<void> {
-  for (let attempt = 0; attempt < 200; attempt++) {
-    const open = await new Promise<boolean>((resolve) => {
-      const socket = connect(port, '127.0.0.1', () => resolve(true));
-      socket.on('error', () => resolve(false));
-      socket.on('connect', () => socket.destroy());
-    });
-    if (open) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error(`nothing listens on port ${port}`);
+function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => resolve(true));
+    socket.on('error', () => resolve(false));
+    socket.on('connect', () => socket.destroy());
+  });
 }
 
 /** Keeps this process on a core while it makes the load, and lets it go again: what is started afterwards would stay there too. */

@@ -2,7 +2,7 @@
 import { type ChildProcess, execFileSync, spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { listening, PROXY_CORE, packageVersion, ROOT, type Start, start } from './processes.ts';
+import { PROXY_CORE, packageVersion, ROOT, type Serve, serve } from './processes.ts';
 
 export const VERSION = packageVersion('..');
 const BIN = join(ROOT, 'bin/selvedge.js');
@@ -15,18 +15,16 @@ function build(): void {
   });
 }
 
-export interface Selvedge extends Partial<Start> {
+export interface Selvedge extends Omit<Serve, 'core'> {
+  /** Not given: that of proxies. */
+  readonly core?: string | null;
   readonly dir: string;
   /** Of the config and, with `.log`, of what it writes. */
   readonly name: string;
   /** A config; JSON is YAML. */
   readonly config: object;
-  /** Resolves when this port answers. */
-  readonly port: number;
   /** Further words of the command line. */
   readonly words?: readonly string[];
-  /** Told of the process before it serves, so that it is ended in any case. */
-  readonly keep: (child: ChildProcess) => unknown;
 }
 
 export async function startSelvedge(selvedge: Selvedge): Promise<ChildProcess> {
@@ -34,10 +32,7 @@ export async function startSelvedge(selvedge: Selvedge): Promise<ChildProcess> {
   build();
   const file = join(dir, `${name}.json`);
   writeFileSync(file, JSON.stringify(config));
-  const child = start([process.execPath, BIN, 'run', '-c', file, ...words], { core, log });
-  keep(child);
-  await listening(port);
-  return child;
+  return serve([process.execPath, BIN, 'run', '-c', file, ...words], { port, core, log, keep });
 }
 
 /** Null where `selvedge check` accepts the config; otherwise what it says. */

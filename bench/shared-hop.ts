@@ -1,19 +1,18 @@
 // What a service costs that shares a hop: the memory of one hop for ten services less that of one for a single service, over nine.
 import { join } from 'node:path';
 import { rounded, table } from './figures.ts';
-import type { Keep } from './hop-ways.ts';
 import { memoryMiB } from './measure.ts';
 import { BACKEND_PORT } from './nginx.ts';
-import { stop } from './processes.ts';
+import { PORTS, type Serve, stop } from './processes.ts';
 import { startSelvedge } from './selvedge.ts';
 import { steadyLoad } from './steady.ts';
 
 const SERVICES = 10;
 /** The inbound ports of the services follow it. */
-const FIRST_PORT = 18180;
-/** Requests a second to each service. */
-const RATE = 200;
-const CONNECTIONS = 4;
+const FIRST_PORT = PORTS + 80;
+/** Requests a second to all services together, and connections: the same for one as for ten. */
+const RATE = 500;
+const CONNECTIONS = 40;
 
 export interface SharedHop {
   readonly oneOwnMiB: number;
@@ -22,7 +21,7 @@ export interface SharedHop {
 }
 
 /** Loads every service of both hops for `seconds`; both have the whole config, as every hop of a mesh does. */
-export async function shareHop(dir: string, keep: Keep, seconds: number): Promise<SharedHop> {
+export async function shareHop(dir: string, keep: Serve['keep'], seconds: number): Promise<SharedHop> {
   const one = await ownMiB(dir, keep, 1, seconds);
   const ten = await ownMiB(dir, keep, SERVICES, seconds);
   const perService = (ten - one) / (SERVICES - 1);
@@ -39,7 +38,7 @@ export async function shareHop(dir: string, keep: Keep, seconds: number): Promis
   return { oneOwnMiB: rounded(one, 1), tenOwnMiB: rounded(ten, 1), perServiceMiB: rounded(perService, 1) };
 }
 
-async function ownMiB(dir: string, keep: Keep, count: number, seconds: number): Promise<number> {
+async function ownMiB(dir: string, keep: Serve['keep'], count: number, seconds: number): Promise<number> {
   const names = Array.from({ length: SERVICES }, (_, at) => `service-${at}`);
   const services = names.map((name, at) => [
     name,
@@ -71,7 +70,7 @@ async function ownMiB(dir: string, keep: Keep, count: number, seconds: number): 
   });
   await Promise.all(
     served.map((host, at) =>
-      steadyLoad({ port: FIRST_PORT + at, host, rate: RATE, connections: CONNECTIONS, seconds }),
+      steadyLoad({ port: FIRST_PORT + at, host, rate: RATE / count, connections: CONNECTIONS / count, seconds }),
     ),
   );
   const { own } = memoryMiB(child.pid as number);

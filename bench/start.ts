@@ -7,10 +7,11 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { median } from './measure.ts';
+import { PORTS } from './processes.ts';
 import { saveResults } from './results.ts';
 
 const ROOT = join(import.meta.dirname, '..');
-const PORT = 18150;
+const PORT = PORTS + 50;
 const ROUTES = 50;
 const POLL_MS = 2;
 
