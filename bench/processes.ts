@@ -29,7 +29,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => 
 
 /**
  * Resolves when it accepts connections, with the process itself: no shell or taskset is above it, its pid is the one to measure.
- * Rejects when it does not within ten seconds, or when another program has the port.
+ * Rejects when it does not within thirty seconds, or when another program has the port.
  */
 export async function serve(
   command: readonly string[],
@@ -48,7 +48,7 @@ export async function serve(
   alive.add(child);
   child.once('exit', () => alive.delete(child));
   keep(child);
-  for (let attempt = 0; attempt < 200; attempt++) {
+  for (let attempt = 0; attempt < 600; attempt++) {
     if (child.exitCode !== null) throw new Error(`${command[0]} ended with ${child.exitCode}`);
     if (await accepts(port)) return child;
     await wait(50);

@@ -5,6 +5,7 @@ import { benchHop } from './hop.ts';
 import { benchMesh } from './mesh.ts';
 import { benchArmed, benchPlain } from './plain.ts';
 import { recordNothing } from './results.ts';
+import { benchScale } from './scale.ts';
 import { benchStart } from './start.ts';
 
 const { values, positionals } = parseArgs({
@@ -35,6 +36,10 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   plain: { ofAll: true, run: () => benchPlain({ rounds: rounds(7), seconds: seconds(5), only }) },
   edge: { ofAll: true, run: () => benchEdge({ rounds: rounds(7), seconds: seconds(5), only }) },
   hop: { ofAll: true, run: () => benchHop({ rate: rate(1_000), rounds: rounds(7), seconds: seconds(5), only }) },
+  scale: {
+    ofAll: true,
+    run: () => benchScale({ rounds: rounds(7), seconds: seconds(5), bodyMiB: quick ? 256 : 1_024, only }),
+  },
   start: { ofAll: true, run: () => benchStart(rounds(11)) },
   armed: { ofAll: false, run: () => benchArmed({ rounds: rounds(7), seconds: seconds(5), only }) },
   mesh: { ofAll: false, run: () => benchMesh({ rate: rate(200), seconds: number(values.seconds, 20) }) },
