@@ -20,6 +20,8 @@ export interface HopBench {
   readonly seconds: number;
   /** Only ways whose name has this in it. */
   readonly only: string | undefined;
+  /** Neither added latency at a calm rate nor a shared hop. */
+  readonly cpuOnly: boolean;
 }
 
 interface Sample {
@@ -37,7 +39,7 @@ const CONNECTIONS = 20;
 /** Requests a second at which added latency is stated: slow enough that nobody waits in a queue of the load's own making. */
 const CALM = 200;
 
-export async function benchHop({ rate, rounds, seconds, only = '' }: HopBench): Promise<void> {
+export async function benchHop({ rate, rounds, seconds, only = '', cpuOnly }: HopBench): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'selvedge-bench-hop-'));
   const started: ChildProcess[] = [];
   const keep = (child: ChildProcess): unknown => started.push(child);
@@ -55,9 +57,9 @@ export async function benchHop({ rate, rounds, seconds, only = '' }: HopBench): 
       for (const { port } of ways) await load(port, rate, Math.min(seconds, 3));
       const steady = await measure(ways, rate, rounds, seconds);
       const memory = ways.flatMap(({ hops }) => hops.map(({ child }) => memoryMiB(child.pid as number)));
-      const calm = await measure(ways, CALM, rounds, seconds);
-      const table = [...report(ways, steady, rate, memory), ...report(ways, calm, CALM, memory)];
-      const shared = 'selvedge'.includes(only) || only === '' ? await shareHop(dir, keep, seconds) : null;
+      const calm = cpuOnly ? null : await measure(ways, CALM, rounds, seconds);
+      const table = [...report(ways, steady, rate, memory), ...(calm === null ? [] : report(ways, calm, CALM, memory))];
+      const shared = cpuOnly || !ways.some(({ by }) => by === 'selvedge') ? null : await shareHop(dir, keep, seconds);
       saveResults({ hop: { rate, calm: CALM, rounds, seconds, connections: CONNECTIONS, table, shared } });
     });
   } finally {
