@@ -112,7 +112,7 @@ export async function wrk(
   },
 ): Promise<Load> {
   const { connections, seconds, core, script } = options;
-  const args = ['wrk', '-t1', `-c${connections}`, `-d${seconds}s`, '--latency'];
+  const args = ['wrk', '-t1', `-c${connections}`, `-d${seconds}s`, '--timeout', '15s', '--latency'];
   if (script !== null) args.push('-s', script);
   const [program, ...rest] = core === null ? args : ['taskset', '-c', core, ...args];
   const { stdout } = await run(program, [...rest, url]);

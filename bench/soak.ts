@@ -122,9 +122,9 @@ function configOf(edition: number): object {
 function edit(dir: string, edition: number): void {
   const file = join(dir, 'selvedge.json');
   const text = JSON.stringify(configOf(edition));
-  if (edition % 2 === 0) return writeFileSync(file, text);
-  writeFileSync(`${file}.new`, text);
-  renameSync(`${file}.new`, file);
+  const written = edition % 2 === 0 ? file : `${file}.new`;
+  writeFileSync(written, text);
+  if (written !== file) renameSync(written, file);
 }
 
 async function look(pid: number, startedAt: number): Promise<Seen> {
