@@ -26,7 +26,7 @@ function threadsOf(pid: number): string[] {
 }
 
 /** Nanoseconds on a core, and nanoseconds ready to run without one; zeros once the thread is gone. */
-function scheduled(thread: string | number): readonly number[] {
+function scheduled(thread: string): readonly number[] {
   try {
     return readFileSync(`/proc/${thread}/schedstat`, 'utf8').split(' ').map(Number);
   } catch {
@@ -34,9 +34,9 @@ function scheduled(thread: string | number): readonly number[] {
   }
 }
 
-/** Milliseconds that the main thread was ready to run and did not, since its start. */
+/** Milliseconds that its threads were ready to run and did not, all together, since their start. */
 export function waitedMs(pid: number): number {
-  return scheduled(pid)[1] / 1e6;
+  return threadsOf(pid).reduce((sum, thread) => sum + scheduled(thread)[1], 0) / 1e6;
 }
 
 /** Resident memory of the tree in MiB, and the part that is its own (RssAnon). */

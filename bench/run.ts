@@ -30,7 +30,7 @@ const { values, positionals } = parseArgs({
 });
 const { quick, guard, only } = values;
 const number = (given: string | undefined, usual: number): number => Number(given ?? usual);
-const rounds = (usual: number): number => number(values.rounds, quick ? 3 : guard ? 5 : usual);
+const rounds = (usual: number): number => number(values.rounds, quick ? 2 : guard ? 5 : usual);
 const seconds = (usual: number): number => number(values.seconds, quick ? 1 : guard ? 2 : usual);
 const rate = (usual: number): number => number(values.rate, usual);
 

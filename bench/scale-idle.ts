@@ -16,7 +16,7 @@ const OTHERS = 500;
 const ADDRESSES = 8;
 const AT_ONCE = 50;
 /** What came with the last connection is collected and given back. */
-const SETTLE_MS = 5_000;
+const SETTLE_MS = 3_000;
 
 export interface Idle {
   readonly name: string;
