@@ -61,6 +61,7 @@ export interface Results {
       readonly longestStallMs: number;
       readonly failed: number;
     }[];
+    readonly lookups?: { readonly ratio: number };
   };
 }
 
@@ -108,6 +109,7 @@ export function pointsOf(results: Results): readonly PointLine[] {
       hop?.calm ? highest(hops(hop.calm).map((row) => row.addedP99Ms)) : null,
     ),
     atMost('request with 10,000 routes × 10', 1.2, scale?.routes?.find(({ routes }) => routes === 10_000)?.overTen),
+    atMost('lookup alone with 10,000 routes × 10', 1.2, reload?.lookups?.ratio),
     atMost('reload of 1,000 routes, ms', 100, reloaded(1_000)?.reloadMs),
     atMost('reload of 10,000 routes, ms', 1_000, reloaded(10_000)?.reloadMs),
     atMost('longest stall of a reload, ms', 50, highest(reload?.table.map((row) => row.longestStallMs) ?? [])),

@@ -79,6 +79,13 @@ function tellPoints(): void {
   if (quick) process.stdout.write('\nA quick run: to see that it works. Its figures are not recorded.\n');
 }
 
+/** Where and when the figures come from that this run is held against. */
+function tellRecord(result: unknown): string {
+  if (result === undefined) return 'nothing is recorded';
+  const { at, cpu, node, rounds } = result as Record<string, unknown>;
+  return `recorded ${at} on ${cpu}, Node ${node}, ${rounds} rounds`;
+}
+
 const [name, ...more] = positionals;
 if (quick || guard || only !== undefined) recordNothing();
 if (more.length > 0 || (name !== undefined && !Object.hasOwn(BENCHES, name))) {
@@ -86,7 +93,9 @@ if (more.length > 0 || (name !== undefined && !Object.hasOwn(BENCHES, name))) {
   process.exitCode = 2;
 } else if (guard) {
   await runAll('guard');
-  const comparison = compare(ratiosOf(recorded() as Results), ratiosOf(found as Results));
+  const before = recorded();
+  for (const name of Object.keys(found)) process.stdout.write(`${name}: ${tellRecord(before[name])}\n`);
+  const comparison = compare(ratiosOf(before as Results), ratiosOf(found as Results));
   process.stdout.write(tellComparison(comparison));
   if (comparison.worse.length > 0 || comparison.compared.length === 0) process.exitCode = 1;
 } else if (name === undefined) {
