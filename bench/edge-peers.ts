@@ -169,6 +169,8 @@ const ENVOY = (port: number, jwks: string, log: string, cached: number): EnvoyJo
       id: {
         issuer: ISSUER,
         audiences: [AUDIENCE],
+        // The others pass the token on too.
+        forward: true,
         local_jwks: { inline_string: jwks },
         ...(cached > 0 && { jwt_cache_config: { jwt_cache_size: cached } }),
       },
