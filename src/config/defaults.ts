@@ -28,12 +28,17 @@ function fill(schema: SchemaNode, value: unknown): void {
   for (const [key, inner] of Object.entries(shape.properties ?? {})) {
     const container = value as Json;
     const applies = (shape.dependencies?.[key] ?? []).every((other) => other in container);
-    if (!(key in container) && inner.default !== undefined && applies) container[key] = structuredClone(inner.default);
+    if (!(key in container) && inner.default !== undefined && applies) container[key] = copyOf(inner.default);
     fill(inner, container[key]);
   }
   for (const inner of Object.values(shape.patternProperties ?? {})) {
     for (const item of Object.values(value)) fill(inner, item);
   }
+}
+
+/** Most defaults are text or numbers, and `structuredClone` of those costs as much as of a map. */
+function copyOf(value: unknown): unknown {
+  return typeof value === 'object' ? structuredClone(value) : value;
 }
 
 /** Of a union the alternative that is a list or a map, as the value is; written-out shorthand is always one of those. */
