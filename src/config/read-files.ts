@@ -99,7 +99,7 @@ async function readOne(path: string, cwd: string, context: Omit<SubstitutionCont
     if (!TEXT.has(extname(path)))
       return refuse('is no config: its name must end in .yaml, .yml, .json, .ts, .mts, .js or .mjs');
     if (found.size > MAX_FILE) return refuse(`is larger than ${MAX_FILE / 1024 / 1024} MiB, more than a config may be`);
-    return readYaml(new TextDecoder('utf-8', { fatal: true }).decode(await readFile(path)), file, context);
+    return await readYaml(new TextDecoder('utf-8', { fatal: true }).decode(await readFile(path)), file, context);
   } catch (error) {
     return refuse(`cannot be read: ${reasonOf(error)}`);
   }

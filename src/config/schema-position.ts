@@ -33,7 +33,7 @@ export class Position {
 
   /** Of the items of a list. */
   items(): Position {
-    this.#items ??= position(this.#nodes.flatMap(({ items }) => items ?? []));
+    this.#items ??= position(this.#nodes.flatMap(({ items }) => (items === undefined ? [] : [items])));
     return this.#items;
   }
 
