@@ -1,7 +1,8 @@
 // The effective config as users write it, defaults included, and where each of its values came from.
 import type { Place } from './model.ts';
-import type { Json, Origin, Origins } from './origins.ts';
+import type { Json, Origin } from './origins.ts';
 import type { Problem } from './problem.ts';
+import { type ProvenancePiece, packProvenance } from './provenance-pieces.ts';
 import { ConfigSchema } from './schema.ts';
 import {
   eachSecret,
@@ -23,15 +24,29 @@ export interface ValueOrigin {
   readonly redacted: string | null;
 }
 
+/** The origins of a config as far as they matter once it is sound. */
+export interface OriginLookup {
+  child(container: object, key: string | number): Pick<Origin, 'place' | 'variables' | 'secret'> | undefined;
+}
+
+/** What a running process asks of the config in force; `Provenance` answers, or `StoredProvenance` where a thread read the config. */
+export interface LoadedProvenance {
+  hide(optionsOf: OptionSchemas): void;
+  scrub(problem: Problem): Problem;
+  effective(): Json;
+  locate(steps: readonly (string | number)[]): Place | null;
+  valueAt(steps: readonly (string | number)[]): unknown;
+}
+
 const DEFAULT: ValueOrigin = { place: null, variables: [], redacted: null };
 
-export class Provenance {
+export class Provenance implements LoadedProvenance {
   readonly #config: Json;
-  readonly #origins: Origins;
+  readonly #origins: OriginLookup;
   readonly #secrets: SecretTexts;
   readonly #marks = new SecretMarks();
 
-  constructor(config: Json, origins: Origins, secrets: SecretTexts) {
+  constructor(config: Json, origins: OriginLookup, secrets: SecretTexts) {
     this.#config = config;
     this.#origins = origins;
     this.#secrets = secrets;
@@ -80,6 +95,21 @@ export class Provenance {
     return place;
   }
 
+  /** The value at these keys and indexes, as in `raw`; undefined: there is none. */
+  valueAt(steps: readonly (string | number)[]): unknown {
+    return steps.reduce<unknown>((value, step) => (value as Json | undefined)?.[step], this.#config);
+  }
+
+  /** To send it to another thread; see `StoredProvenance`. Of configs without code. */
+  pieces(): Iterable<ProvenancePiece> {
+    return packProvenance(this.#config, this.#origins);
+  }
+
+  /** Texts that no message may have. */
+  get secretTexts(): readonly string[] {
+    return this.#secrets.texts;
+  }
+
   #redact(value: unknown, origin: ValueOrigin): unknown {
     if (origin.redacted !== null) return origin.redacted;
     if (typeof value === 'function') return `[function ${value.name}]`;
@@ -91,7 +121,7 @@ export class Provenance {
   }
 }
 
-function describe(origin: Origin | undefined, value: unknown, marked: boolean): ValueOrigin {
+function describe(origin: ReturnType<OriginLookup['child']>, value: unknown, marked: boolean): ValueOrigin {
   if (origin === undefined) return DEFAULT;
   const hidden = marked || origin.secret;
   return { place: origin.place, variables: origin.variables, redacted: redaction(value, hidden) };

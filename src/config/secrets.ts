@@ -66,6 +66,10 @@ export function eachSecret(
 export class SecretTexts {
   readonly #texts = new Set<string>();
 
+  get texts(): readonly string[] {
+    return [...this.#texts];
+  }
+
   add(value: unknown): void {
     if (typeof value !== 'string' && typeof value !== 'number') return;
     const text = String(value);

@@ -1,0 +1,119 @@
+// Reads configs in a thread of its own, so that reading one holds up no request. The thread begins with the first load and ends when idle.
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
+import type { LoadOptions } from '../config/load.ts';
+import { Slices } from '../slices.ts';
+import type { Loaded } from './loaded.ts';
+import { LoadedParts, type LoadedPiece } from './loaded-pieces.ts';
+import type { LoadEnd, LoadOrder } from './loader-thread.ts';
+import { loaderUrl } from './loader-url.ts';
+
+/** Milliseconds without a load after which the thread ends: edits come in bursts, and an idle thread holds some 20 MiB. */
+const IDLE_MS = 60_000;
+/** MiB of the thread's young objects: a large config is one wave of them, and each collection would copy all that is alive. */
+const YOUNG_MIB = 64;
+
+const NO_MODULE: ReadonlySet<string> = new Set(['ERR_MODULE_NOT_FOUND', 'MODULE_NOT_FOUND', 'ERR_INVALID_URL']);
+
+export interface LoaderDeps {
+  /** Default: the module of this package. */
+  readonly start?: () => Worker;
+  readonly idleMs?: number;
+}
+
+export class LoaderThread {
+  readonly #start: () => Worker;
+  readonly #idleMs: number;
+  #worker: Worker | null = null;
+  #idle: NodeJS.Timeout | undefined;
+  #isMissing = false;
+
+  constructor({ start = startThread, idleMs = IDLE_MS }: LoaderDeps = {}) {
+    this.#start = start;
+    this.#idleMs = idleMs;
+  }
+
+  /**
+   * One at a time. Never rejects: a thread that ends before it is done is a problem of the load. Null: no thread can be had,
+   * because its module is not there; so it is where somebody bundled this package into a file of their own.
+   */
+  async load(path: string, options: Omit<LoadOptions, 'clock'>): Promise<Loaded | null> {
+    clearTimeout(this.#idle);
+    if (this.#isMissing) return null;
+    const { port1: pieces, port2: port } = new MessageChannel();
+    try {
+      const worker = this.#running();
+      const order: LoadOrder = { path, options: { ...options, env: { ...(options.env ?? process.env) } }, port };
+      const ended = endOf(worker);
+      worker.postMessage(order, [port]);
+      const end = await ended;
+      if (end !== null) throw new Error(end.failure);
+      return await takeIn(pieces);
+    } catch (error) {
+      await this.close();
+      this.#isMissing = NO_MODULE.has(String((error as NodeJS.ErrnoException).code));
+      if (this.#isMissing) return null;
+      const message = `the thread that reads the config failed: ${(error as Error).message}; the next reload starts another one`;
+      return {
+        config: null,
+        problems: [{ severity: 'error', place: null, path: '', message }],
+        files: [],
+        provenance: null,
+      };
+    } finally {
+      pieces.close();
+      this.#idle = setTimeout(() => void this.close(), this.#idleMs).unref();
+    }
+  }
+
+  async close(): Promise<void> {
+    clearTimeout(this.#idle);
+    const worker = this.#worker;
+    this.#worker = null;
+    await worker?.terminate();
+  }
+
+  #running(): Worker {
+    if (this.#worker !== null) return this.#worker;
+    const worker = this.#start();
+    this.#worker = worker;
+    // Idle, it keeps no process alive; and one that ends then is no fault of a load.
+    worker.unref();
+    const forget = (): void => {
+      if (this.#worker === worker) this.#worker = null;
+    };
+    worker.on('error', forget).on('exit', forget);
+    return worker;
+  }
+}
+
+function startThread(): Worker {
+  return new Worker(loaderUrl(), {
+    name: 'selvedge loader',
+    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MIB },
+  });
+}
+
+/** Rejects when the thread ends without a word. */
+function endOf(worker: Worker): Promise<LoadEnd> {
+  return new Promise((resolve, reject) => {
+    const over = (act: () => void): void => {
+      worker.off('message', onMessage).off('error', onError).off('exit', onExit).unref();
+      act();
+    };
+    const onMessage = (end: LoadEnd): void => over(() => resolve(end));
+    const onError = (error: Error): void => over(() => reject(error));
+    const onExit = (code: number): void => over(() => reject(new Error(`it ended with code ${code}`)));
+    worker.on('message', onMessage).on('error', onError).on('exit', onExit).ref();
+  });
+}
+
+/** Every piece is there: each is made an object only as it is taken. */
+async function takeIn(pieces: MessagePort): Promise<Loaded> {
+  const parts = new LoadedParts();
+  const slices = new Slices();
+  for (let next = receiveMessageOnPort(pieces); next !== undefined; next = receiveMessageOnPort(pieces)) {
+    parts.add(next.message as LoadedPiece);
+    if (slices.over) await slices.rest();
+  }
+  return parts.loaded();
+}
