@@ -25,7 +25,7 @@ function fill(schema: SchemaNode, value: unknown): void {
     for (const item of value) fill(shape.items ?? {}, item);
     return;
   }
-  for (const [key, inner] of Object.entries(shape.properties ?? {})) {
+  for (const [key, inner] of propertiesOf(shape)) {
     const container = value as Json;
     const applies = (shape.dependencies?.[key] ?? []).every((other) => other in container);
     if (!(key in container) && inner.default !== undefined && applies) container[key] = copyOf(inner.default);
@@ -36,9 +36,23 @@ function fill(schema: SchemaNode, value: unknown): void {
   }
 }
 
-/** Most defaults are text or numbers, and `structuredClone` of those costs as much as of a map. */
+/** Thousands of values share one schema. */
+const properties = new WeakMap<SchemaNode, readonly [string, SchemaNode][]>();
+
+function propertiesOf(schema: SchemaNode): readonly [string, SchemaNode][] {
+  let entries = properties.get(schema);
+  if (entries === undefined) {
+    entries = Object.entries(schema.properties ?? {});
+    properties.set(schema, entries);
+  }
+  return entries;
+}
+
+/** Plain data, as schemas hold; `structuredClone` takes ten times as long for the small values that these are. */
 function copyOf(value: unknown): unknown {
-  return typeof value === 'object' ? structuredClone(value) : value;
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map(copyOf);
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, copyOf(inner)]));
 }
 
 /** Of a union the alternative that is a list or a map, as the value is; written-out shorthand is always one of those. */

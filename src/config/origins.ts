@@ -20,7 +20,8 @@ interface Container {
 
 /** Knows the origin of every value that a user wrote; what defaults filled in has none. */
 export class Origins {
-  readonly #containers = new WeakMap<object, Container>();
+  /** Not weak: whoever has the origins has the config too, and a weak map of this size is a burden for every garbage collection. */
+  readonly #containers = new Map<object, Container>();
   readonly #faults: Problem[] = [];
   readonly #secrets: unknown[] = [];
 

@@ -45,16 +45,18 @@ export class Provenance implements LoadedProvenance {
   readonly #origins: OriginLookup;
   readonly #secrets: SecretTexts;
   readonly #marks = new SecretMarks();
+  /** What is secret in a config whose plugins are not known is marked when somebody asks. */
+  #isMarked = false;
 
   constructor(config: Json, origins: OriginLookup, secrets: SecretTexts) {
     this.#config = config;
     this.#origins = origins;
     this.#secrets = secrets;
-    this.hide(NO_OPTIONS);
   }
 
   /** Takes in which options of plugins are secret. */
   hide(optionsOf: OptionSchemas): void {
+    this.#isMarked = true;
     eachSecret(ConfigSchema, this.#config, optionsOf, (container, key, value) => {
       this.#marks.add(container, key);
       this.#secrets.add(value);
@@ -73,6 +75,7 @@ export class Provenance implements LoadedProvenance {
 
   /** Where the value under a key or index came from. `container` is a part of `raw`. */
   of(container: object, key: string | number): ValueOrigin {
+    if (!this.#isMarked) this.hide(NO_OPTIONS);
     const origin = this.#origins.child(container, key);
     const value = (container as Json)[key];
     return describe(origin, value, this.#marks.has(container, key));
