@@ -22,7 +22,7 @@ routes:
     match: [{ path: { exact: /edition } }]
     respond: { body: "edition ${edition}" }
   - name: load
-    hosts: [load.example.com]
+    match: [{ path: /load }]
     to: service-0
 ${others.join('')}`;
 }

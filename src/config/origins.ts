@@ -10,6 +10,11 @@ export interface Origin extends Source {
   readonly keyPlace: Place;
 }
 
+/** The origins of a config as far as they matter once it is sound. */
+export interface OriginLookup {
+  child(container: object, key: string | number): Pick<Origin, 'place' | 'variables' | 'secret'> | undefined;
+}
+
 export type Json = Record<string, unknown>;
 
 interface Container {

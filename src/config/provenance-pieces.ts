@@ -1,8 +1,7 @@
 // The provenance of a config in pieces that cross to another thread and lie there as bytes: nobody pays for reading them until somebody asks.
 import { deserialize, serialize } from 'node:v8';
 import type { Place } from './model.ts';
-import type { Json, Origin } from './origins.ts';
-import type { OriginLookup } from './provenance.ts';
+import type { Json, Origin, OriginLookup } from './origins.ts';
 
 /** Lists and maps that grow with a config. */
 export const PARTS: readonly string[] = ['gateways', 'services', 'routes', 'authorization'];

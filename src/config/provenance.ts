@@ -1,6 +1,6 @@
 // The effective config as users write it, defaults included, and where each of its values came from.
 import type { Place } from './model.ts';
-import type { Json, Origin } from './origins.ts';
+import type { Json, OriginLookup } from './origins.ts';
 import type { Problem } from './problem.ts';
 import { type ProvenancePiece, packProvenance } from './provenance-pieces.ts';
 import { ConfigSchema } from './schema.ts';
@@ -24,17 +24,13 @@ export interface ValueOrigin {
   readonly redacted: string | null;
 }
 
-/** The origins of a config as far as they matter once it is sound. */
-export interface OriginLookup {
-  child(container: object, key: string | number): Pick<Origin, 'place' | 'variables' | 'secret'> | undefined;
-}
-
 /** What a running process asks of the config in force; `Provenance` answers, or `StoredProvenance` where a thread read the config. */
 export interface LoadedProvenance {
   hide(optionsOf: OptionSchemas): void;
   scrub(problem: Problem): Problem;
   effective(): Json;
   locate(steps: readonly (string | number)[]): Place | null;
+  /** As the config has it, secrets included. Of one gateway, service or route and what is in it, not of all of them. */
   valueAt(steps: readonly (string | number)[]): unknown;
 }
 

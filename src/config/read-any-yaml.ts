@@ -15,8 +15,7 @@ import {
 import type { Place } from './model.ts';
 import { formatPlace, type Problem } from './problem.ts';
 import type { YamlReading } from './read-plain-yaml.ts';
-import type { ReadResult } from './read-yaml.ts';
-import { type Entry, MAX_DEPTH, plainSource, type Source, type Tree, wholeFile } from './tree.ts';
+import { type Entry, MAX_DEPTH, plainSource, type ReadResult, type Source, type Tree, wholeFile } from './tree.ts';
 
 /** Values that aliases of one file may stand for: `&a [*b, *b]` doubles with every line ("billion laughs"). */
 const MAX_ALIASED = 100_000;

@@ -3,9 +3,9 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import type { Problem } from './problem.ts';
 import { readModule } from './read-module.ts';
-import { type ReadResult, readYaml } from './read-yaml.ts';
+import { readYaml } from './read-yaml.ts';
 import { reasonOf, type SubstitutionContext } from './substitute.ts';
-import { sourceFile, type Tree, wholeFile } from './tree.ts';
+import { type ReadResult, sourceFile, type Tree, wholeFile } from './tree.ts';
 
 export interface FilesResult {
   /** In the order of file names, then of documents. */

@@ -1,15 +1,8 @@
 // Reads one YAML or JSON file into trees, one per document: every syntax error, every value with its line and column.
 import { shieldReferences } from './flow-references.ts';
-import type { Problem } from './problem.ts';
 import { readPlainYaml, type YamlReading } from './read-plain-yaml.ts';
 import { type SubstitutionContext, substitute } from './substitute.ts';
-import { plainSource, type SourceFile, type Tree } from './tree.ts';
-
-export interface ReadResult {
-  /** One a document; none where the file is broken. */
-  readonly trees: readonly Tree[];
-  readonly problems: readonly Problem[];
-}
+import { plainSource, type ReadResult, type SourceFile } from './tree.ts';
 
 export async function readYaml(
   written: string,
