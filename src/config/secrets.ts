@@ -82,6 +82,7 @@ export class SecretTexts {
   /** Passwords of the URLs in a value, at whatever depth. */
   addUrls(value: unknown): void {
     if (typeof value === 'string') {
+      if (!value.includes('://')) return;
       const [, , password] = URL_PASSWORD.exec(value) ?? [];
       if (password === undefined) return;
       this.add(password);

@@ -26,18 +26,28 @@ export type LoadedPiece =
   | { readonly kind: ListName; readonly items: readonly unknown[] }
   | { readonly kind: 'provenance'; readonly piece: ProvenancePiece };
 
+interface LoadedPieces {
+  /** The config and what is wrong with it. */
+  readonly about: Iterable<LoadedPiece>;
+  readonly provenance: Iterable<Extract<LoadedPiece, { kind: 'provenance' }>>;
+}
+
+type Read = ReturnType<typeof withConflicts<Provenance>>;
+
 /** `config` is plain data: so is every config that was no module. */
-export function* piecesOf({
-  config,
-  problems,
-  files,
-  provenance,
-}: ReturnType<typeof withConflicts<Provenance>>): Generator<LoadedPiece> {
+export function piecesOf(read: Read): LoadedPieces {
+  return { about: piecesAbout(read), provenance: read.config === null ? [] : piecesOfProvenance(read) };
+}
+
+function* piecesAbout({ config, problems, files, provenance }: Read): Generator<LoadedPiece> {
   const around = config === null ? null : { ...config, routes: [], services: [], authorization: [] };
   yield { kind: 'first', config: around, files, secretTexts: provenance?.secretTexts ?? null };
   for (const items of inParts(problems)) yield { kind: 'problems', items };
   if (config === null) return;
   for (const kind of LISTS) for (const items of inParts<unknown>(config[kind])) yield { kind, items };
+}
+
+function* piecesOfProvenance({ provenance }: Read): Generator<Extract<LoadedPiece, { kind: 'provenance' }>> {
   for (const piece of provenance?.pieces() ?? []) yield { kind: 'provenance', piece };
 }
 

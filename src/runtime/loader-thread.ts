@@ -11,14 +11,16 @@ export interface LoadOrder {
   readonly port: MessagePort;
 }
 
-/** Null: all pieces are there. Else why there is none. */
-export type LoadEnd = { readonly failure: string } | null;
+/** `config`: its pieces are there, those of the provenance follow. Null: that is all. Else why it is not. */
+export type LoadSignal = 'config' | { readonly failure: string } | null;
 
 parentPort?.on('message', async ({ path, options, port }: LoadOrder) => {
-  let end: LoadEnd = null;
+  let end: LoadSignal = null;
   try {
-    for (const piece of piecesOf(withConflicts(await loadConfig(path, options))))
-      port.postMessage(piece, piece.kind === 'provenance' ? [piece.piece.data] : []);
+    const { about, provenance } = piecesOf(withConflicts(await loadConfig(path, options)));
+    for (const piece of about) port.postMessage(piece);
+    parentPort?.postMessage('config' satisfies LoadSignal);
+    for (const piece of provenance) port.postMessage(piece, [piece.piece.data]);
   } catch (error) {
     end = { failure: error instanceof Error ? error.message : String(error) };
   }

@@ -4,7 +4,7 @@ import type { LoadOptions } from '../config/load.ts';
 import { Slices } from '../slices.ts';
 import type { Loaded } from './loaded.ts';
 import { LoadedParts, type LoadedPiece } from './loaded-pieces.ts';
-import type { LoadEnd, LoadOrder } from './loader-thread.ts';
+import type { LoadOrder, LoadSignal } from './loader-thread.ts';
 import { loaderUrl } from './loader-url.ts';
 
 /** Milliseconds without a load after which the thread ends: edits come in bursts, and an idle thread holds some 20 MiB. */
@@ -40,15 +40,22 @@ export class LoaderThread {
     clearTimeout(this.#idle);
     if (this.#isMissing) return null;
     const { port1: pieces, port2: port } = new MessageChannel();
+    const parts = new LoadedParts();
+    let taken = Promise.resolve();
     try {
       const worker = this.#running();
       const order: LoadOrder = { path, options: { ...options, env: { ...(options.env ?? process.env) } }, port };
-      const ended = endOf(worker);
+      const ended = endOf(worker, () => {
+        taken = takeIn(pieces, parts);
+      });
       worker.postMessage(order, [port]);
-      const end = await ended;
-      if (end !== null) throw new Error(end.failure);
-      return await takeIn(pieces);
+      const failure = await ended;
+      if (failure !== null) throw new Error(failure);
+      await taken;
+      await takeIn(pieces, parts);
+      return parts.loaded();
     } catch (error) {
+      await taken.catch(() => undefined);
       await this.close();
       this.#isMissing = NO_MODULE.has(String((error as NodeJS.ErrnoException).code));
       if (this.#isMissing) return null;
@@ -93,27 +100,28 @@ function startThread(): Worker {
   });
 }
 
-/** Rejects when the thread ends without a word. */
-function endOf(worker: Worker): Promise<LoadEnd> {
+/** Why the load failed; null: it did not. Rejects when the thread ends without a word. */
+function endOf(worker: Worker, onConfig: () => void): Promise<string | null> {
   return new Promise((resolve, reject) => {
     const over = (act: () => void): void => {
       worker.off('message', onMessage).off('error', onError).off('exit', onExit).unref();
       act();
     };
-    const onMessage = (end: LoadEnd): void => over(() => resolve(end));
+    const onMessage = (signal: LoadSignal): void => {
+      if (signal === 'config') onConfig();
+      else over(() => resolve(signal?.failure ?? null));
+    };
     const onError = (error: Error): void => over(() => reject(error));
     const onExit = (code: number): void => over(() => reject(new Error(`it ended with code ${code}`)));
     worker.on('message', onMessage).on('error', onError).on('exit', onExit).ref();
   });
 }
 
-/** Every piece is there: each is made an object only as it is taken. */
-async function takeIn(pieces: MessagePort): Promise<Loaded> {
-  const parts = new LoadedParts();
+/** Every piece that is there: each is made an object only as it is taken. */
+async function takeIn(pieces: MessagePort, parts: LoadedParts): Promise<void> {
   const slices = new Slices();
   for (let next = receiveMessageOnPort(pieces); next !== undefined; next = receiveMessageOnPort(pieces)) {
     parts.add(next.message as LoadedPiece);
     if (slices.over) await slices.rest();
   }
-  return parts.loaded();
 }
