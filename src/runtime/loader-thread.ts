@@ -2,7 +2,7 @@
 import { type MessagePort, parentPort } from 'node:worker_threads';
 import { type LoadOptions, loadConfig } from '../config/load.ts';
 import { withConflicts } from './loaded.ts';
-import { piecesOf } from './loaded-pieces.ts';
+import { LoadedPieces } from './loaded-pieces.ts';
 
 export interface LoadOrder {
   readonly path: string;
@@ -14,13 +14,15 @@ export interface LoadOrder {
 /** `config`: its pieces are there, those of the provenance follow. Null: that is all. Else why it is not. */
 export type LoadSignal = 'config' | { readonly failure: string } | null;
 
+const pieces = new LoadedPieces();
+
 parentPort?.on('message', async ({ path, options, port }: LoadOrder) => {
   let end: LoadSignal = null;
   try {
-    const { about, provenance } = piecesOf(withConflicts(await loadConfig(path, options)));
-    for (const piece of about) port.postMessage(piece);
+    const read = withConflicts(await loadConfig(path, options));
+    for (const piece of pieces.about(read)) port.postMessage(piece);
     parentPort?.postMessage('config' satisfies LoadSignal);
-    for (const piece of provenance) port.postMessage(piece, [piece.piece.data]);
+    for (const piece of pieces.provenance(read)) port.postMessage(piece, [piece.piece.data]);
   } catch (error) {
     end = { failure: error instanceof Error ? error.message : String(error) };
   }

@@ -3,7 +3,7 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from '
 import type { LoadOptions } from '../config/load.ts';
 import { Slices } from '../slices.ts';
 import type { Loaded } from './loaded.ts';
-import { LoadedParts, type LoadedPiece } from './loaded-pieces.ts';
+import { LoadedParts, type LoadedPiece, NOTHING_TAKEN, type TakenLists } from './loaded-pieces.ts';
 import type { LoadOrder, LoadSignal } from './loader-thread.ts';
 import { loaderUrl } from './loader-url.ts';
 
@@ -26,6 +26,8 @@ export class LoaderThread {
   #worker: Worker | null = null;
   #idle: NodeJS.Timeout | undefined;
   #isMissing = false;
+  /** What the thread need not send again. */
+  #taken: TakenLists = NOTHING_TAKEN;
 
   constructor({ start = startThread, idleMs = IDLE_MS }: LoaderDeps = {}) {
     this.#start = start;
@@ -40,10 +42,10 @@ export class LoaderThread {
     clearTimeout(this.#idle);
     if (this.#isMissing) return null;
     const { port1: pieces, port2: port } = new MessageChannel();
-    const parts = new LoadedParts();
     let taken = Promise.resolve();
     try {
       const worker = this.#running();
+      const parts = new LoadedParts(this.#taken);
       const order: LoadOrder = { path, options: { ...options, env: { ...(options.env ?? process.env) } }, port };
       const ended = endOf(worker, () => {
         taken = takeIn(pieces, parts);
@@ -53,6 +55,7 @@ export class LoaderThread {
       if (failure !== null) throw new Error(failure);
       await taken;
       await takeIn(pieces, parts);
+      this.#taken = parts.taken;
       return parts.loaded();
     } catch (error) {
       await taken.catch(() => undefined);
@@ -75,8 +78,13 @@ export class LoaderThread {
   async close(): Promise<void> {
     clearTimeout(this.#idle);
     const worker = this.#worker;
-    this.#worker = null;
+    this.#forget();
     await worker?.terminate();
+  }
+
+  #forget(): void {
+    this.#worker = null;
+    this.#taken = NOTHING_TAKEN;
   }
 
   #running(): Worker {
@@ -86,7 +94,7 @@ export class LoaderThread {
     // Idle, it keeps no process alive; and one that ends then is no fault of a load.
     worker.unref();
     const forget = (): void => {
-      if (this.#worker === worker) this.#worker = null;
+      if (this.#worker === worker) this.#forget();
     };
     worker.on('error', forget).on('exit', forget);
     return worker;

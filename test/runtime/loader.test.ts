@@ -100,6 +100,33 @@ t.test('configs are the same, with the place of each value', async (t) => {
   sameLoaded(t, await there(loader, '.', large), wanted, 'large');
 });
 
+t.test('after an edit what did not change is the same object, and all the rest is as without a thread', async (t) => {
+  const cwd = t.testdir({});
+  const loader = thread(t);
+  const text = largeConfig(320, 8080, 9901, '127.0.0.1:9', 1);
+  const load = async (edited: string): Promise<Loaded> => {
+    writeFileSync(join(cwd, 'c.yaml'), edited);
+    const [found, wanted] = [await there(loader, 'c.yaml', { cwd }), await here('c.yaml', { cwd })];
+    t.same(found.config, wanted.config);
+    t.strictSame(found.problems, wanted.problems);
+    t.same(found.provenance?.locate(['routes', 300, 'name']), wanted.provenance?.locate(['routes', 300, 'name']));
+    return found;
+  };
+  const first = await load(text);
+  const second = await load(text.replace('edition 1', 'edition 2'));
+  t.not(second.config?.routes[0], first.config?.routes[0]);
+  t.equal(second.config?.routes[200], first.config?.routes[200]);
+  t.equal(second.config?.services[0], first.config?.services[0]);
+  t.equal((await load(text.replace('to: service-0', 'to: nobody'))).config, null);
+  t.equal((await load(text)).config?.routes[200], first.config?.routes[200], 'an edit that was wrong is forgotten');
+
+  const shifted = await load(`# a line more\n${text}`);
+  t.not(shifted.config?.routes[200], first.config?.routes[200], 'it has another place');
+  const fewer = text.replace(/ {2}- name: route-7\n(?: {4}.*\n)*/, '');
+  t.equal((await load(fewer)).config?.routes.length, 319);
+  t.equal((await load(text)).config?.routes.length, 320);
+});
+
 t.test('secrets are hidden, and taken out of messages, as they are without a thread', async (t) => {
   const text = `version: 1
 gateways: { public: { listeners: [{ name: http, port: 8080 }], plugins: [mine: { hush: "in-the-gateway", url: "redis://u:pass-word@h" }] } }
