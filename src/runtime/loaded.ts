@@ -11,6 +11,7 @@ export interface Loaded {
   readonly problems: readonly Problem[];
   /** What to watch. */
   readonly files: readonly string[];
+  /** Of a config that can run: without one it may be null. */
   readonly provenance: LoadedProvenance | null;
 }
 

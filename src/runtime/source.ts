@@ -3,7 +3,9 @@ import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { ConfigInput } from '../config/define.ts';
 import { type LoadOptions, loadConfig, resolveConfig } from '../config/load.ts';
+import type { Provenance } from '../config/provenance.ts';
 import { configFiles, isModule } from '../config/read-files.ts';
+import { StoredProvenance } from '../config/stored-provenance.ts';
 import { type Loaded, withConflicts } from './loaded.ts';
 import { LoaderThread } from './loader.ts';
 
@@ -26,13 +28,21 @@ export function fileSource(path: string, options: LoadOptions, thread = new Load
   let started = false;
   return {
     async load() {
-      const large = started && options.clock === undefined && (await isLarge(resolve(options.cwd ?? '', path)));
+      const large = options.clock === undefined && (await isLarge(resolve(options.cwd ?? '', path)));
+      const loaded = large && started ? await thread.load(path, options) : null;
       started = true;
-      const loaded = large ? await thread.load(path, options) : null;
-      return loaded ?? withConflicts(await loadConfig(path, options));
+      if (loaded !== null) return loaded;
+      const read = withConflicts(await loadConfig(path, options));
+      return large ? packed(read) : read;
     },
     close: () => thread.close(),
   };
+}
+
+/** Where the values of a large config came from is many times the size of the config, and hardly ever asked for. */
+function packed({ provenance, ...read }: ReturnType<typeof withConflicts<Provenance>>): Loaded {
+  if (read.config === null || provenance === null) return { ...read, provenance };
+  return { ...read, provenance: new StoredProvenance([...provenance.pieces()], provenance.secretTexts, read.config) };
 }
 
 async function isLarge(path: string): Promise<boolean> {

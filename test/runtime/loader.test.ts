@@ -100,6 +100,8 @@ t.test('configs are the same, with the place of each value', async (t) => {
   sameLoaded(t, await there(loader, '.', large), wanted, 'large');
 });
 
+const NAME = ['routes', 300, 'name'];
+
 t.test('after an edit what did not change is the same object, and all the rest is as without a thread', async (t) => {
   const cwd = t.testdir({});
   const loader = thread(t);
@@ -109,7 +111,7 @@ t.test('after an edit what did not change is the same object, and all the rest i
     const [found, wanted] = [await there(loader, 'c.yaml', { cwd }), await here('c.yaml', { cwd })];
     t.same(found.config, wanted.config);
     t.strictSame(found.problems, wanted.problems);
-    t.same(found.provenance?.locate(['routes', 300, 'name']), wanted.provenance?.locate(['routes', 300, 'name']));
+    if (wanted.config !== null) t.same(found.provenance?.locate(NAME), wanted.provenance?.locate(NAME));
     return found;
   };
   const first = await load(text);
@@ -221,7 +223,7 @@ t.test('the first load, small configs and configs in code are read without a thr
   const loader = new Counting();
   t.teardown(() => loader.close());
   const source = fileSource('c.yaml', { cwd }, loader);
-  t.not((await source.load()).config, null);
+  sameLoaded(t, await source.load(), await here('c.yaml', { cwd }), 'start');
   t.equal(loader.loads, 0, 'at the start there is nobody to disturb');
   t.not((await source.load()).config, null);
   t.equal(loader.loads, 1, 'a large config');
