@@ -201,6 +201,7 @@ export async function compile(
   for (const spec of specs) if (spec.protocol !== 'tcp') scopes.push(await inSlices(scopeOf(config, spec), slices));
   const found = await loadPlugins([...new Set(scopes.flatMap((scope) => scope.uses))], deps.builtins, slices);
   const { loaded } = found;
+  if (slices.over) await slices.rest();
   const problems = [...found.problems, ...referenceProblems(config, loaded)];
   if (problems.some((problem) => problem.severity === 'error')) return { snapshot: null, problems };
 
