@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
+import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { freePort } from '../test/e2e/support/ports.ts';
@@ -28,6 +28,8 @@ interface Row {
   readonly firstReloadMs: number;
   readonly reloadMs: number;
   readonly longestReloadMs: number;
+  /** The median of the longest of each reload. */
+  readonly stallMs: number;
   readonly longestStallMs: number;
   /** The longest in as much time without a reload, under the same load. */
   readonly quietStallMs: number;
@@ -46,7 +48,8 @@ export async function benchReload({ rounds, rate }: ReloadBench): Promise<void> 
     const lookups = await lookupCosts(dir);
     report(table, lookups, rate);
     const at = new Date().toISOString();
-    saveResults({ reload: { at, node: process.version, cpu: cpus()[0]?.model, rounds, rate, table, lookups } });
+    const machine = { node: process.version, cpu: cpus()[0]?.model, load: loadavg().map(ms) };
+    saveResults({ reload: { at, ...machine, rounds, rate, table, lookups } });
   } finally {
     await end(backend);
     rmSync(dir, { recursive: true, force: true });
@@ -86,6 +89,7 @@ async function measure(dir: string, routes: number, backend: string, rounds: num
       firstReloadMs,
       reloadMs: median(later),
       longestReloadMs: Math.max(...later),
+      stallMs: ms(median(stalls)),
       longestStallMs: ms(Math.max(...stalls)),
       quietStallMs: ms(quietStallMs),
       requests: answers.length,
@@ -161,11 +165,11 @@ function ms(value = Number.NaN): number {
 function report(table: readonly Row[], lookups: Awaited<ReturnType<typeof lookupCosts>>, rate: number): void {
   const print = (line: string): boolean => process.stdout.write(`${line}\n`);
   print(
-    `| reload at ${rate} requests/s | first ms | median ms | longest ms | longest stall ms (without reload) | p99 ms | requests, failed |`,
+    `| reload at ${rate} requests/s | first ms | median ms | longest ms | stall ms: median, longest (without reload) | p99 ms | requests, failed |`,
   );
   print('|---|---|---|---|---|---|---|');
   for (const row of table) {
-    const stall = `${row.longestStallMs} (${row.quietStallMs})`;
+    const stall = `${row.stallMs}, ${row.longestStallMs} (${row.quietStallMs})`;
     print(
       `| ${row.routes} routes | ${row.firstReloadMs} | ${row.reloadMs} | ${row.longestReloadMs} | ${stall} | ${row.p99Ms} | ${row.requests}, ${row.failed} |`,
     );

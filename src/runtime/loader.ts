@@ -1,4 +1,6 @@
 // Reads configs in a thread of its own, so that reading one holds up no request. The thread begins with the first load and ends when idle.
+import * as module from 'node:module';
+import { dirname } from 'node:path';
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import type { LoadOptions } from '../config/load.ts';
 import { Slices } from '../slices.ts';
@@ -102,8 +104,12 @@ export class LoaderThread {
 }
 
 function startThread(): Worker {
+  // What the process has compiled already the thread need not compile again: half of its start. (Node 20 keeps none.)
+  const compiled = module.getCompileCacheDir?.();
+  const env = compiled === undefined ? process.env : { ...process.env, NODE_COMPILE_CACHE: dirname(compiled) };
   return new Worker(loaderUrl(), {
     name: 'selvedge loader',
+    env,
     resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MIB },
   });
 }
