@@ -9,10 +9,10 @@ import { LoadedParts, type LoadedPiece, NOTHING_TAKEN, type TakenLists } from '.
 import type { LoadOrder, LoadSignal } from './loader-thread.ts';
 import { loaderUrl } from './loader-url.ts';
 
-/** Milliseconds without a load after which the thread ends: edits come in bursts, and an idle thread holds some 20 MiB. */
-const IDLE_MS = 60_000;
-/** MiB of the thread's young objects: a large config is one wave of them, and each collection would copy all that is alive. */
-const YOUNG_MIB = 64;
+/** Milliseconds without a load after which the thread ends: edits come in bursts, and an idle thread holds 75 MiB and more. */
+const IDLE_MS = 30_000;
+/** MiB of the thread's young objects: more made reading no faster. */
+const YOUNG_MIB = 16;
 
 const NO_MODULE: ReadonlySet<string> = new Set(['ERR_MODULE_NOT_FOUND', 'MODULE_NOT_FOUND', 'ERR_INVALID_URL']);
 
