@@ -2,6 +2,7 @@
 // `npm run bench -- start`: how long a start takes.
 // `npm run bench -- mesh`: whether requests fail while certificates, CA and root change. `-- hop`: what a hop costs.
 // `npm run bench -- edge`: the edge job (tokens, limits, log, metrics) beside HAProxy and Envoy.
+// `npm run bench -- reload`: what an edit costs while requests are served, with 1,000 and 10,000 routes.
 // `npm run bench -- armed`: what resilience costs, all of it switched on beside all of it switched off.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
@@ -12,6 +13,7 @@ import { benchHop } from './hop.ts';
 import { median, memoryMiB, type Sample, sample } from './measure.ts';
 import { benchMesh } from './mesh.ts';
 import { type Peer, startArmed, startBackend, startPeers, stop } from './peers.ts';
+import { benchReload } from './reload.ts';
 import { saveResults } from './results.ts';
 import { benchStart } from './start.ts';
 
@@ -34,6 +36,8 @@ else if (positionals[0] === 'mesh')
   await benchMesh({ rate: Number(values.rate ?? 200), seconds: Number(values.seconds ?? 20) });
 else if (positionals[0] === 'hop')
   await benchHop({ rate: Number(values.rate ?? 1_000), rounds, seconds, only: values.only });
+else if (positionals[0] === 'reload')
+  await benchReload({ rounds: Number(values.rounds ?? (values.quick ? 5 : 11)), rate: Number(values.rate ?? 300) });
 else if (positionals[0] === 'edge') await benchEdge({ rounds, seconds, only: values.only });
 else await benchProxies(positionals[0] === 'armed');
 
