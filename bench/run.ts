@@ -7,6 +7,7 @@ import { benchHop } from './hop.ts';
 import { benchMesh } from './mesh.ts';
 import { benchArmed, benchPlain } from './plain.ts';
 import { pointsOf, type Results } from './points.ts';
+import { benchReload } from './reload.ts';
 import { found, recorded, recordNothing } from './results.ts';
 import { benchScale } from './scale.ts';
 import { benchSoak } from './soak.ts';
@@ -51,6 +52,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
     in: ['all'],
     run: () => benchScale({ rounds: rounds(7), seconds: seconds(5), bodyMiB: quick ? 256 : 1_024, only }),
   },
+  reload: { in: ['all'], run: () => benchReload({ rounds: rounds(11), rate: rate(300) }) },
   start: { in: ['all'], run: () => benchStart(rounds(11)) },
   soak: { in: [], run: () => benchSoak({ minutes: number(values.minutes, quick ? 0.5 : 10), rate: rate(2_000) }) },
   armed: { in: [], run: () => benchArmed({ rounds: rounds(7), seconds: seconds(5), only }) },

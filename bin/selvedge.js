@@ -17,9 +17,9 @@ const MARK = 'SELVEDGE_NODE';
 const ADDED = 'SELVEDGE_MALLOC';
 
 /**
- * What a process that serves starts with, so that memory which it used for a moment goes back to the system (see
- * docs/performance.md): the compiler's work areas are mapped by themselves instead of leaving holes in the heap of malloc,
- * and the young generation stays small. For glibc; others ignore it.
+ * What a process that serves starts with, so that memory which it used for a moment goes back to the system: the compiler's
+ * work areas are mapped by themselves instead of leaving holes in the heap of malloc. For glibc; others ignore it. See
+ * docs/performance.md for what it saves.
  */
 const MALLOC = {
   MALLOC_ARENA_MAX: '1',
@@ -27,7 +27,8 @@ const MALLOC = {
   MALLOC_TRIM_THRESHOLD_: '32768',
   MALLOC_TOP_PAD_: '16384',
 };
-const FLAGS = ['--max-semi-space-size=2', '--v8-pool-size=1'];
+/** A hop stands beside each service, so what it takes counts as often: a small young generation, one thread to compile. */
+const HOP_FLAGS = ['--max-semi-space-size=2', '--v8-pool-size=1'];
 
 /** Nobody presses Ctrl-C twice in this many milliseconds. */
 const SAME_INTERRUPT_MS = 500;
@@ -71,7 +72,10 @@ function serves([command, action]) {
 /** What to start it with, on top of what the user has set: that wins. */
 function frugality() {
   const given = `${process.env.NODE_OPTIONS ?? ''} ${process.execArgv.join(' ')}`;
-  const flags = FLAGS.filter((flag) => !given.includes(flag.split('=')[0]));
+  const words = process.argv.slice(2);
+  const named = (option) => words.some((word) => word === option || word.startsWith(`${option}=`));
+  const wanted = named('--internal') && !named('--gateway') ? HOP_FLAGS : [];
+  const flags = wanted.filter((flag) => !given.includes(flag.split('=')[0]));
   const env = Object.fromEntries(Object.entries(MALLOC).filter(([name]) => process.env[name] === undefined));
   return { flags, env: { ...env, [ADDED]: Object.keys(env).join(' ') } };
 }

@@ -1,12 +1,17 @@
-// The JavaScript of dist/: three entries and the chunks that they share, with the packages they use in them.
-import { readFileSync } from 'node:fs';
+// The JavaScript of dist/: four entries and the chunks that they share, with the packages they use in them.
+import { readFileSync, writeFileSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
 import { join } from 'node:path';
 import { Ajv } from 'ajv';
 import standaloneCode from 'ajv/dist/standalone/index.js';
-import { build, type Plugin } from 'esbuild';
+import { build, type Plugin, transformSync } from 'esbuild';
 import { VALIDATOR_OPTIONS } from '../src/config/config-validator.ts';
 import { ConfigSchema } from '../src/config/schema.ts';
+
+/** Not imported but run, as a thread. */
+const LOADER = 'src/runtime/loader-thread.ts';
+/** The one question for the own place that has an answer in dist/ and in dist/chunks/ alike. */
+const OWN_PLACE = 'const here = import.meta.url;';
 
 /**
  * Rejects when anything cannot be bundled. Resolves with the files that went in, as paths from `root`.
@@ -17,7 +22,7 @@ import { ConfigSchema } from '../src/config/schema.ts';
 export async function bundle(root: string, outdir: string): Promise<string[]> {
   const { metafile } = await build({
     absWorkingDir: root,
-    entryPoints: ['src/index.ts', 'src/plugin.ts', 'src/main.ts'],
+    entryPoints: ['src/index.ts', 'src/plugin.ts', 'src/main.ts', LOADER],
     outdir,
     bundle: true,
     splitting: true,
@@ -33,10 +38,22 @@ export async function bundle(root: string, outdir: string): Promise<string[]> {
     plugins: [builtins, without(UNUSED), replaced(root)],
   });
   for (const file of Object.keys(metafile.outputs)) {
+    keepNarrow(join(root, file));
     // A module that asks where it lies gets another answer in here.
-    if (readFileSync(join(root, file), 'utf8').includes('import.meta')) throw new Error(`${file} asks for import.meta`);
+    if (readFileSync(join(root, file), 'utf8').replace(OWN_PLACE, '').includes('import.meta'))
+      throw new Error(`${file} asks for import.meta`);
   }
   return Object.keys(metafile.inputs);
+}
+
+/**
+ * The engine keeps the text of what it runs, with two bytes for each character where a single one is beyond Latin-1. Code is
+ * escaped already, so what is left stands in comments.
+ */
+function keepNarrow(file: string): void {
+  const text = readFileSync(file, 'latin1');
+  const narrow = text.replace(/[\x80-\xff]+/g, '?');
+  if (narrow !== text) writeFileSync(file, narrow, 'latin1');
 }
 
 /**
@@ -80,14 +97,18 @@ function replaced(root: string): Plugin {
   const modules: Readonly<Record<string, () => string>> = {
     'src/config/config-validator.ts': configValidator,
     'src/runtime/version.ts': () => versionOf(root),
+    'src/runtime/loader-url.ts': loaderUrl,
   };
   return {
     name: 'replaced',
     setup(build) {
-      build.onLoad({ filter: /\/src\/(?:config\/config-validator|runtime\/version)\.ts$/ }, ({ path }) => {
-        const make = modules[path.slice(root.length + 1)];
-        return make === undefined ? null : { contents: make(), resolveDir: root };
-      });
+      build.onLoad(
+        { filter: /\/src\/(?:config\/config-validator|runtime\/version|runtime\/loader-url)\.ts$/ },
+        ({ path }) => {
+          const make = modules[path.slice(root.length + 1)];
+          return make === undefined ? null : { contents: make(), resolveDir: root };
+        },
+      );
     },
   };
 }
@@ -96,10 +117,20 @@ function replaced(root: string): Plugin {
 function configValidator(): string {
   const ajv = new Ajv({ ...VALIDATOR_OPTIONS, code: { source: true, esm: true, optimize: true } });
   const code = standaloneCode.default(ajv, ajv.compile(ConfigSchema));
-  return `${code}\nexport const configValidator = () => validate;\n`;
+  // Nobody reads it in a stack trace, and it is the largest text of all.
+  return transformSync(`${code}\nexport const configValidator = () => validate;\n`, { format: 'esm', minify: true })
+    .code;
 }
 
 function versionOf(root: string): string {
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { readonly version: string };
   return `export const version = () => ${JSON.stringify(version)};\n`;
+}
+
+function loaderUrl(): string {
+  return `export function loaderUrl() {
+  ${OWN_PLACE}
+  return new URL(/\\/chunks\\/[^/]*$/.test(here) ? '../runtime/loader-thread.js' : './runtime/loader-thread.js', here);
+}
+`;
 }

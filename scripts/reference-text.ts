@@ -27,7 +27,8 @@ config with every default filled in and where each value came from, \`selvedge c
 A config is YAML, JSON or a module with \`export default defineConfig({ … })\` from \`selvedge\` (\`.ts\`, \`.mts\`, \`.js\`, \`.mjs\`): one file, or a directory whose
 \`.yaml\`, \`.yml\`, \`.json\` and \`*.config.ts\` files are merged by name. A gateway, service or other key that two files define is an error; \`routes\` of
 all files are joined, and their order never decides. Without \`-c\`, \`./selvedge.yaml\`, \`./selvedge.config.ts\` and \`./config/\` are tried in this order.
-A module is read again on every reload; what it imports is not. TypeScript needs Node 22.18 or later.
+A module is read again on every reload, [by the thread that serves](operating.md#what-a-reload-costs); what it imports is not. TypeScript needs
+Node 22.18 or later.
 
 - **References.** \`\${NAME}\` in a value is an environment variable, \`\${NAME:-default}\` has a default for when it is unset or empty, \`\${file:path}\` is the
   content of a file (watched, up to 64 KiB, without its last line break), \`$\${\` is a literal \`\${\`. A number or boolean may come from a reference.

@@ -10,7 +10,7 @@ const src = join(import.meta.dirname, '../src');
  * A part is a folder or a file of src/; a file named with its folder has a place of its own.
  */
 const layers: readonly (readonly string[])[] = [
-  ['errors', 'units', 'timer-wheel', 'linked-list', 'dispatch', 'lines', 'watch', 'private-files'],
+  ['errors', 'units', 'timer-wheel', 'linked-list', 'slices', 'dispatch', 'lines', 'watch', 'private-files'],
   ['http', 'schema-parts', 'identity/spiffe-id'],
   ['policies'],
   ['plugin'],

@@ -104,8 +104,8 @@ export class Cursor<T> {
   }
 
   #child<U>(value: U, key: string | number): Cursor<U> {
-    const container = this.value as object;
-    const origin = this.#findings.origins.child(container, key);
+    // What is not there was written nowhere; most keys are not, and looking for them is most of the work otherwise.
+    const origin = value === undefined ? undefined : this.#findings.origins.child(this.value as object, key);
     if (origin !== undefined) return new Cursor(value, origin.path, origin, this.#findings);
     const path = typeof key === 'number' ? `${this.path}[${key}]` : this.path === '' ? key : `${this.path}.${key}`;
     return new Cursor(

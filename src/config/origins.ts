@@ -10,6 +10,11 @@ export interface Origin extends Source {
   readonly keyPlace: Place;
 }
 
+/** The origins of a config as far as they matter once it is sound. */
+export interface OriginLookup {
+  child(container: object, key: string | number): Pick<Origin, 'place' | 'variables' | 'secret'> | undefined;
+}
+
 export type Json = Record<string, unknown>;
 
 interface Container {
@@ -20,7 +25,8 @@ interface Container {
 
 /** Knows the origin of every value that a user wrote; what defaults filled in has none. */
 export class Origins {
-  readonly #containers = new WeakMap<object, Container>();
+  /** Not weak: whoever has the origins has the config too, and a weak map of this size is a burden for every garbage collection. */
+  readonly #containers = new Map<object, Container>();
   readonly #faults: Problem[] = [];
   readonly #secrets: unknown[] = [];
 

@@ -1,7 +1,8 @@
 // The effective config as users write it, defaults included, and where each of its values came from.
 import type { Place } from './model.ts';
-import type { Json, Origin, Origins } from './origins.ts';
+import type { Json, OriginLookup } from './origins.ts';
 import type { Problem } from './problem.ts';
+import { type ProvenancePiece, packProvenance } from './provenance-pieces.ts';
 import { ConfigSchema } from './schema.ts';
 import {
   eachSecret,
@@ -23,23 +24,35 @@ export interface ValueOrigin {
   readonly redacted: string | null;
 }
 
+/** What a running process asks of the config in force; `Provenance` answers, or `StoredProvenance` where a thread read the config. */
+export interface LoadedProvenance {
+  hide(optionsOf: OptionSchemas): void;
+  scrub(problem: Problem): Problem;
+  effective(): Json;
+  locate(steps: readonly (string | number)[]): Place | null;
+  /** As the config has it, secrets included. Of one gateway, service or route and what is in it, not of all of them. */
+  valueAt(steps: readonly (string | number)[]): unknown;
+}
+
 const DEFAULT: ValueOrigin = { place: null, variables: [], redacted: null };
 
-export class Provenance {
+export class Provenance implements LoadedProvenance {
   readonly #config: Json;
-  readonly #origins: Origins;
+  readonly #origins: OriginLookup;
   readonly #secrets: SecretTexts;
   readonly #marks = new SecretMarks();
+  /** What is secret in a config whose plugins are not known is marked when somebody asks. */
+  #isMarked = false;
 
-  constructor(config: Json, origins: Origins, secrets: SecretTexts) {
+  constructor(config: Json, origins: OriginLookup, secrets: SecretTexts) {
     this.#config = config;
     this.#origins = origins;
     this.#secrets = secrets;
-    this.hide(NO_OPTIONS);
   }
 
   /** Takes in which options of plugins are secret. */
   hide(optionsOf: OptionSchemas): void {
+    this.#isMarked = true;
     eachSecret(ConfigSchema, this.#config, optionsOf, (container, key, value) => {
       this.#marks.add(container, key);
       this.#secrets.add(value);
@@ -58,6 +71,7 @@ export class Provenance {
 
   /** Where the value under a key or index came from. `container` is a part of `raw`. */
   of(container: object, key: string | number): ValueOrigin {
+    if (!this.#isMarked) this.hide(NO_OPTIONS);
     const origin = this.#origins.child(container, key);
     const value = (container as Json)[key];
     return describe(origin, value, this.#marks.has(container, key));
@@ -80,6 +94,21 @@ export class Provenance {
     return place;
   }
 
+  /** The value at these keys and indexes, as in `raw`; undefined: there is none. */
+  valueAt(steps: readonly (string | number)[]): unknown {
+    return steps.reduce<unknown>((value, step) => (value as Json | undefined)?.[step], this.#config);
+  }
+
+  /** To send it to another thread; see `StoredProvenance`. Of configs without code. */
+  pieces(): Iterable<ProvenancePiece> {
+    return packProvenance(this.#config, this.#origins);
+  }
+
+  /** Texts that no message may have. */
+  get secretTexts(): readonly string[] {
+    return this.#secrets.texts;
+  }
+
   #redact(value: unknown, origin: ValueOrigin): unknown {
     if (origin.redacted !== null) return origin.redacted;
     if (typeof value === 'function') return `[function ${value.name}]`;
@@ -91,7 +120,7 @@ export class Provenance {
   }
 }
 
-function describe(origin: Origin | undefined, value: unknown, marked: boolean): ValueOrigin {
+function describe(origin: ReturnType<OriginLookup['child']>, value: unknown, marked: boolean): ValueOrigin {
   if (origin === undefined) return DEFAULT;
   const hidden = marked || origin.secret;
   return { place: origin.place, variables: origin.variables, redacted: redaction(value, hidden) };

@@ -3,9 +3,9 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import type { Problem } from './problem.ts';
 import { readModule } from './read-module.ts';
-import { type ReadResult, readYaml } from './read-yaml.ts';
+import { readYaml } from './read-yaml.ts';
 import { reasonOf, type SubstitutionContext } from './substitute.ts';
-import { sourceFile, type Tree, wholeFile } from './tree.ts';
+import { type ReadResult, sourceFile, type Tree, wholeFile } from './tree.ts';
 
 export interface FilesResult {
   /** In the order of file names, then of documents. */
@@ -35,29 +35,36 @@ export async function readPath(
     incomplete: true,
   });
   context.sawFile(path);
-  let names: readonly string[];
+  let paths: readonly string[];
   try {
-    if (!(await stat(path)).isDirectory()) return await readFiles([path], cwd, context);
-    names = (await readdir(path)).filter(isConfigFile).sort();
+    paths = await configFiles(path);
   } catch (error) {
     return refuse(`cannot be read: ${reasonOf(error)}`);
   }
-  if (names.length === 0)
+  if (paths.length === 0)
     return refuse('holds no config: no .yaml, .yml, .json or .config.ts file lies in this directory');
-  if (names.length > MAX_FILES) return refuse(`holds more than ${MAX_FILES} config files`);
-  return readFiles(
-    names.map((name) => join(path, name)),
-    cwd,
-    context,
-  );
+  if (paths.length > MAX_FILES) return refuse(`holds more than ${MAX_FILES} config files`);
+  return readFiles(paths, cwd, context);
+}
+
+/** The files of the config at `path`: it alone, or those in the directory that it is. Rejects where nothing can be read. */
+export async function configFiles(path: string): Promise<readonly string[]> {
+  if (!(await stat(path)).isDirectory()) return [path];
+  return (await readdir(path))
+    .filter(isConfigFile)
+    .sort()
+    .map((name) => join(path, name));
+}
+
+/** Whether a config file is code. */
+export function isModule(path: string): boolean {
+  return MODULES.has(extname(path));
 }
 
 /** In a directory only names that say so are code: its plugins may lie beside it. Dot files are what editors and mounts leave. */
 function isConfigFile(name: string): boolean {
   if (name.startsWith('.') || name.endsWith('.schema.json')) return false;
-  return (
-    TEXT.has(extname(name)) || (MODULES.has(extname(name)) && extname(basename(name, extname(name))) === '.config')
-  );
+  return TEXT.has(extname(name)) || (isModule(name) && extname(basename(name, extname(name))) === '.config');
 }
 
 async function readFiles(
@@ -95,11 +102,11 @@ async function readOne(path: string, cwd: string, context: Omit<SubstitutionCont
   try {
     const found = await stat(path);
     if (!found.isFile()) return refuse('is not a regular file');
-    if (MODULES.has(extname(path))) return await readModule(path, file, context);
+    if (isModule(path)) return await readModule(path, file, context);
     if (!TEXT.has(extname(path)))
       return refuse('is no config: its name must end in .yaml, .yml, .json, .ts, .mts, .js or .mjs');
     if (found.size > MAX_FILE) return refuse(`is larger than ${MAX_FILE / 1024 / 1024} MiB, more than a config may be`);
-    return readYaml(new TextDecoder('utf-8', { fatal: true }).decode(await readFile(path)), file, context);
+    return await readYaml(new TextDecoder('utf-8', { fatal: true }).decode(await readFile(path)), file, context);
   } catch (error) {
     return refuse(`cannot be read: ${reasonOf(error)}`);
   }

@@ -1,9 +1,8 @@
 // Reads a config that is code: `export default defineConfig({…})` of a file, or an object that a program hands over.
 import { pathToFileURL } from 'node:url';
 import type { Problem } from './problem.ts';
-import type { ReadResult } from './read-yaml.ts';
 import { type SubstitutionContext, substitute } from './substitute.ts';
-import { type Entry, MAX_DEPTH, plainSource, type SourceFile, type Tree, wholeFile } from './tree.ts';
+import { type Entry, MAX_DEPTH, plainSource, type ReadResult, type SourceFile, type Tree, wholeFile } from './tree.ts';
 
 /** Grows with every import: modules are cached by address, and an edited file must be read again. */
 let reading = 0;

@@ -1,209 +1,33 @@
 // Reads one YAML or JSON file into trees, one per document: every syntax error, every value with its line and column.
-import {
-  type Document,
-  isAlias,
-  isMap,
-  isScalar,
-  isSeq,
-  LineCounter,
-  type Node,
-  type Pair,
-  parseAllDocuments,
-  type YAMLMap,
-  type YAMLSeq,
-} from 'yaml';
 import { shieldReferences } from './flow-references.ts';
-import type { Place } from './model.ts';
-import { formatPlace, type Problem } from './problem.ts';
+import { readPlainYaml, type YamlReading } from './read-plain-yaml.ts';
 import { type SubstitutionContext, substitute } from './substitute.ts';
-import { type Entry, MAX_DEPTH, plainSource, type Source, type SourceFile, type Tree, wholeFile } from './tree.ts';
+import { plainSource, type ReadResult, type SourceFile } from './tree.ts';
 
-export interface ReadResult {
-  /** One a document; none where the file is broken. */
-  readonly trees: readonly Tree[];
-  readonly problems: readonly Problem[];
-}
-
-/** Values that aliases of one file may stand for: `&a [*b, *b]` doubles with every line ("billion laughs"). */
-const MAX_ALIASED = 100_000;
-/** Syntax errors reported a file; what follows the first ones is mostly their echo. */
-const MAX_SYNTAX_ERRORS = 20;
-
-export function readYaml(text: string, file: SourceFile, context: Omit<SubstitutionContext, 'dir'>): ReadResult {
-  const isJson = file.display.endsWith('.json');
-  const lines = new LineCounter();
-  const problems: Problem[] = [];
-  const place = (offset: number): Place => {
-    const { line, col } = lines.linePos(offset);
-    return { file: file.display, line, column: col };
-  };
-  const report = (at: Place, message: string): void => {
-    problems.push({ severity: 'error', place: at, path: '', message });
-  };
-
+export async function readYaml(
+  written: string,
+  file: SourceFile,
+  context: Omit<SubstitutionContext, 'dir'>,
+): Promise<ReadResult> {
   // JSON indents with tabs, YAML never does; a space keeps the columns.
-  const { text: source, show } = shieldReferences(
-    isJson ? text.replace(/^[\t ]+/gm, (indent) => ' '.repeat(indent.length)) : text,
+  const isJson = file.display.endsWith('.json');
+  const { text, show } = shieldReferences(
+    isJson ? written.replace(/^[\t ]+/gm, (indent) => ' '.repeat(indent.length)) : written,
   );
-  let documents: readonly Document[];
-  try {
-    documents = [
-      ...parseAllDocuments(source, {
-        lineCounter: lines,
-        uniqueKeys: false,
-        prettyErrors: false,
-        stringKeys: true,
-        logLevel: 'silent',
-      }),
-    ];
-  } catch (error) {
-    report(
-      wholeFile(file),
-      error instanceof RangeError ? `nested more than ${MAX_DEPTH} deep` : show((error as Error).message),
-    );
-    return { trees: [], problems };
-  }
-
-  const seenLines = new Set<number>();
-  for (const { pos, code, message } of documents.flatMap((document) => [...document.errors, ...document.warnings])) {
-    const at = place(pos[0]);
-    if (seenLines.has(at.line) || problems.length >= MAX_SYNTAX_ERRORS) continue;
-    seenLines.add(at.line);
-    report(at, syntaxMessage(code, show(message), isJson));
-  }
-  if (problems.length > 0) return { trees: [], problems };
-
-  const reader = new TreeReader({ file, context: { ...context, dir: file.dir }, place, report, show });
-  const trees: Tree[] = [];
-  for (const document of documents) {
-    const tree = reader.document(document);
-    if (tree !== null) trees.push(tree);
-  }
-  return { trees: reader.refused ? [] : trees, problems };
-}
-
-function syntaxMessage(code: string, message: string, isJson: boolean): string {
-  if (message.includes('call stack')) return `nested more than ${MAX_DEPTH} deep`;
-  if (code === 'TAB_AS_INDENT') return 'a tab cannot indent YAML: use spaces';
-  const text = message.replace(/\s+/g, ' ').trim();
-  return `not valid ${isJson ? 'JSON' : 'YAML'}: ${text.charAt(0).toLowerCase()}${text.slice(1)}`;
-}
-
-interface Reading {
-  readonly file: SourceFile;
-  readonly context: SubstitutionContext;
-  readonly place: (offset: number) => Place;
-  readonly report: (at: Place, message: string) => void;
-  /** Undoes the shielding of references. */
-  readonly show: (text: string) => string;
-}
-
-/** Turns the nodes of one file into trees. Keeps count of what aliases multiply. */
-class TreeReader {
-  readonly #reading: Reading;
-  /** Of the document so far. Not yaml's own `resolve`, which walks the whole document for every alias. */
-  #anchors = new Map<string, Node>();
-  #aliased = 0;
-  #inAlias = 0;
-  /** A document could not be taken whole. */
-  refused = false;
-
-  constructor(reading: Reading) {
-    this.#reading = reading;
-  }
-
-  /** Null for an empty document and for one that aliases blow up. */
-  document(document: Document): Tree | null {
-    const root = document.contents as Node | null;
-    if (root === null || (isScalar(root) && root.value === null)) return null;
-    this.#anchors.clear();
-    try {
-      return this.#read(root, 0);
-    } catch (error) {
-      if (!(error instanceof Refusal)) throw error;
-      this.#reading.report(error.at, error.message);
-      this.refused = true;
-      return null;
-    }
-  }
-
-  #read(node: Node | null, depth: number): Tree {
-    const at = this.#reading.place(node?.range?.[0] ?? 0);
-    if (depth > MAX_DEPTH) throw new Refusal(at, `nested more than ${MAX_DEPTH} deep`);
-    if (this.#inAlias > 0 && ++this.#aliased > MAX_ALIASED) {
-      throw new Refusal(at, `its aliases stand for more than ${MAX_ALIASED} values`);
-    }
-    if (this.#inAlias === 0 && node !== null && !isAlias(node) && node.anchor !== undefined)
-      this.#anchors.set(node.anchor, node);
-    if (isAlias(node)) {
-      const target = this.#anchors.get(node.source);
-      if (target === undefined) throw new Refusal(at, `no anchor "&${node.source}" stands before this alias`);
-      this.#inAlias++;
-      const tree = this.#read(target, depth + 1);
-      this.#inAlias--;
-      return tree;
-    }
-    if (isMap(node)) return { kind: 'dict', entries: this.#entries(node, depth), source: this.#source(at) };
-    if (isSeq(node)) {
-      return {
-        kind: 'list',
-        items: (node as YAMLSeq<Node>).items.map((item) => this.#read(item, depth + 1)),
-        source: this.#source(at),
-      };
-    }
-    return this.#scalar(isScalar(node) ? node.value : null, at);
-  }
-
-  #scalar(value: unknown, at: Place): Tree {
-    if (typeof value !== 'string') return { kind: 'leaf', value, source: this.#source(at) };
-    if (!value.includes('$')) return { kind: 'leaf', value, source: this.#source(at) };
-    const { text, variables, secret, problems } = substitute(this.#reading.show(value), this.#reading.context);
-    return {
-      kind: 'leaf',
-      value: text,
-      source: { place: at, file: this.#reading.file, variables, secret, faults: problems },
-    };
-  }
-
-  #entries(map: YAMLMap, depth: number): Map<string, Entry> {
-    const entries = new Map<string, Entry>();
-    const merged: Tree[] = [];
-    for (const pair of map.items as Pair<Node, Node | null>[]) {
-      const key = isAlias(pair.key) ? this.#anchors.get(pair.key.source) : pair.key;
-      const keyPlace = this.#reading.place(pair.key.range?.[0] ?? 0);
-      if (!isScalar(key)) throw new Refusal(keyPlace, 'a key must be plain text');
-      const name = this.#reading.show(String(key.value));
-      const value = this.#read(pair.value, depth + 1);
-      if (name === '<<') merged.push(...(value.kind === 'list' ? value.items : [value]));
-      else if (entries.has(name))
-        this.#reading.report(
-          keyPlace,
-          `"${name}" is set twice, first at ${formatPlace((entries.get(name) as Entry).keyPlace)}`,
-        );
-      // An empty value has no place of its own.
-      else
-        entries.set(name, {
-          keyPlace,
-          value: pair.value === null ? { kind: 'leaf', value: null, source: this.#source(keyPlace) } : value,
-        });
-    }
-    for (const base of merged) {
-      if (base.kind !== 'dict') throw new Refusal(base.source.place, '"<<" merges maps only');
-      for (const [name, entry] of base.entries) if (!entries.has(name)) entries.set(name, entry);
-    }
-    return entries;
-  }
-
-  #source(place: Place): Source {
-    return plainSource(place, this.#reading.file);
-  }
-}
-
-class Refusal extends Error {
-  readonly at: Place;
-
-  constructor(at: Place, message: string) {
-    super(message);
-    this.at = at;
-  }
+  const within = { ...context, dir: file.dir };
+  const reading: YamlReading = {
+    file,
+    show,
+    leaf(value, at) {
+      if (typeof value !== 'string' || !value.includes('$'))
+        return { kind: 'leaf', value, source: plainSource(at, file) };
+      const filled = substitute(show(value), within);
+      const { text, variables, secret, problems: faults } = filled;
+      return { kind: 'leaf', value: text, source: { place: at, file, variables, secret, faults } };
+    },
+  };
+  const tree = readPlainYaml(text, reading);
+  if (tree !== null) return { trees: [tree], problems: [] };
+  const { readAnyYaml } = await import('./read-any-yaml.ts');
+  return readAnyYaml(text, reading);
 }

@@ -2,6 +2,7 @@
 import type { Clock } from './certificates.ts';
 import type { CompleteConfig } from './complete.ts';
 import type { Cursor } from './cursor.ts';
+import { freeze } from './freeze.ts';
 import { listenHost } from './listen-host.ts';
 import type { AccessLog, Config, Metrics } from './model.ts';
 import { withRedis } from './redis-use.ts';
@@ -94,13 +95,4 @@ function resolveMetrics(metrics: Cursor<NonNullable<NonNullable<CompleteConfig['
     buckets: bounds.length === 0 ? DEFAULT_BUCKETS : bounds,
     maxSeries: metrics.at('maxSeries').filled().value,
   };
-}
-
-function freeze<T>(value: T): T {
-  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value;
-  const prototype: unknown = Object.getPrototypeOf(value);
-  // What a program put into plugin options (a class instance) is not ours to freeze.
-  if (!Array.isArray(value) && prototype !== null && Object.getPrototypeOf(prototype) !== null) return value;
-  for (const inner of Object.values(value)) freeze(inner);
-  return Object.freeze(value);
 }

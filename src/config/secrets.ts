@@ -1,6 +1,9 @@
 // Which values of a config are secret: their schema says so (`writeOnly`), or where they came from, or they are passwords in URLs.
 import type { Json } from './origins.ts';
 import type { Problem } from './problem.ts';
+import { NOWHERE, type Position, positionOf, type SchemaNode } from './schema-position.ts';
+
+export type { SchemaNode } from './schema-position.ts';
 
 export const REDACTED = '[redacted]';
 
@@ -10,19 +13,6 @@ const URL_PASSWORD = /^([a-z][a-z0-9+.-]*:\/\/[^/?#@:\s]*):([^/?#\s]*)@/i;
 const SECRET_NAME = /(?:secret|password|passphrase|credentials?|private-?key|api-?key|token|authorization)$/i;
 /** Shorter ones are left in messages: they would be found in half of all words. */
 const MIN_SCRUBBED = 6;
-
-/** The part of a JSON Schema that says what lies where. */
-export interface SchemaNode {
-  readonly writeOnly?: boolean;
-  readonly properties?: Readonly<Record<string, SchemaNode>>;
-  readonly patternProperties?: Readonly<Record<string, SchemaNode>>;
-  readonly additionalProperties?: boolean | SchemaNode;
-  readonly items?: SchemaNode;
-  readonly anyOf?: readonly SchemaNode[];
-  readonly allOf?: readonly SchemaNode[];
-  readonly oneOf?: readonly SchemaNode[];
-  readonly [keyword: string]: unknown;
-}
 
 /** Options of plugins by the name that the config has for them; undefined: not known. */
 export type OptionSchemas = (written: string) => SchemaNode | undefined;
@@ -39,52 +29,46 @@ export function eachSecret(
   optionsOf: OptionSchemas,
   found: (container: object, key: string, value: unknown) => void,
 ): void {
-  visit([schema as SchemaNode], value, false, false);
+  /** The same few names stand at thousands of values. */
+  const secretNames = new Map<string, boolean>();
+  visit(positionOf(schema as SchemaNode), value, false, false);
 
-  function visit(nodes: readonly SchemaNode[], container: unknown, hidden: boolean, plugins: boolean): void {
+  function visit(position: Position, container: unknown, hidden: boolean, plugins: boolean): void {
     if (typeof container !== 'object' || container === null) return;
-    for (const [key, inner] of Object.entries(container)) {
-      const below = plugins ? optionNodes(container, key) : nodes.flatMap((node) => nodesAt(node, key, container));
-      const named = typeof inner === 'string' && SECRET_NAME.test(key);
-      const secret = hidden || named || below.some(isSecret);
-      if (typeof inner === 'object' && inner !== null) visit(below, inner, secret, inPlugins(key, container, plugins));
+    const list = Array.isArray(container);
+    for (const key of Object.keys(container)) {
+      const inner: unknown = (container as Json)[key];
+      const below = plugins ? optionsAt(list, key) : list ? position.items() : position.at(key);
+      const secret = hidden || below.secret || (typeof inner === 'string' && !list && isSecretName(key));
+      if (typeof inner === 'object' && inner !== null)
+        visit(below, inner, secret, key === 'plugins' || (plugins && list));
       else if (secret) found(container, key, inner);
     }
   }
 
-  /** `plugins: [{ jwt: … }]`: the list holds maps of one key, the name. */
-  function optionNodes(container: object, key: string): SchemaNode[] {
-    const schema = Array.isArray(container) ? undefined : optionsOf(key);
-    return schema === undefined ? [] : [schema];
+  /** `plugins: [{ jwt: … }]`: the list holds maps of one key, the name; below it come the options. */
+  function optionsAt(list: boolean, key: string): Position {
+    const schema = list ? undefined : optionsOf(key);
+    return schema === undefined ? NOWHERE : positionOf(schema);
   }
-}
 
-/** Below `plugins` come the list's items, then by name the options. */
-function inPlugins(key: string, container: object, plugins: boolean): boolean {
-  return key === 'plugins' || (plugins && Array.isArray(container));
-}
-
-function isSecret(node: SchemaNode): boolean {
-  return node.writeOnly === true || alternatives(node).some(isSecret);
-}
-
-function alternatives({ anyOf = [], allOf = [], oneOf = [] }: SchemaNode): readonly SchemaNode[] {
-  return [...anyOf, ...allOf, ...oneOf];
-}
-
-function nodesAt(node: SchemaNode, key: string, container: object): SchemaNode[] {
-  const inner = alternatives(node).flatMap((one) => nodesAt(one, key, container));
-  if (Array.isArray(container)) return node.items === undefined ? inner : [node.items, ...inner];
-  const { properties = {}, patternProperties = {}, additionalProperties } = node;
-  if (Object.hasOwn(properties, key)) return [properties[key], ...inner];
-  const matching = Object.entries(patternProperties).filter(([pattern]) => new RegExp(pattern).test(key));
-  const rest = typeof additionalProperties === 'object' ? [additionalProperties] : [];
-  return [...matching.map(([, schema]) => schema), ...rest, ...inner];
+  function isSecretName(key: string): boolean {
+    let known = secretNames.get(key);
+    if (known === undefined) {
+      known = SECRET_NAME.test(key);
+      secretNames.set(key, known);
+    }
+    return known;
+  }
 }
 
 /** Texts that may be in no message. */
 export class SecretTexts {
   readonly #texts = new Set<string>();
+
+  get texts(): readonly string[] {
+    return [...this.#texts];
+  }
 
   add(value: unknown): void {
     if (typeof value !== 'string' && typeof value !== 'number') return;
@@ -98,6 +82,7 @@ export class SecretTexts {
   /** Passwords of the URLs in a value, at whatever depth. */
   addUrls(value: unknown): void {
     if (typeof value === 'string') {
+      if (!value.includes('://')) return;
       const [, , password] = URL_PASSWORD.exec(value) ?? [];
       if (password === undefined) return;
       this.add(password);

@@ -1,6 +1,7 @@
 // What a config file says, before it means anything: values that know where they were written. Readers make it, merge joins it.
 import { dirname, isAbsolute, relative, sep } from 'node:path';
 import type { Place } from './model.ts';
+import type { Problem } from './problem.ts';
 
 export interface SourceFile {
   /** As messages write it: relative to the working directory when it lies below. */
@@ -45,6 +46,13 @@ export interface Entry {
 }
 
 export type Tree = Leaf | List | Dict;
+
+/** What one file says. */
+export interface ReadResult {
+  /** One a document; none where the file is broken. */
+  readonly trees: readonly Tree[];
+  readonly problems: readonly Problem[];
+}
 
 /** Deeper than any config; what nests deeper is an attack or an accident, and would overflow the stack. */
 export const MAX_DEPTH = 64;

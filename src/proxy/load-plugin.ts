@@ -7,6 +7,7 @@ import { hasErrors, type Problem } from '../config/problem.ts';
 import type { OptionSchemas, SchemaNode } from '../config/secrets.ts';
 import { didYouMean } from '../config/suggest.ts';
 import { type Builtins, DESCRIPTION, type PluginDescription, type Reference, type SelvedgePlugin } from '../plugin.ts';
+import { Slices } from '../slices.ts';
 import { importPlugin, PluginModuleError } from './plugin-module.ts';
 import { checkOptions, copy } from './plugin-options.ts';
 
@@ -41,7 +42,11 @@ const SKIP_OVERRIDE = Symbol.for('skip-override');
 const DISPLAY_NAME = Symbol.for('fastify.display-name');
 
 /** Loads every use, each module once, and reports everything that is wrong. Never rejects for what a user wrote. */
-export async function loadPlugins(uses: readonly PluginUse[], builtins: Builtins): Promise<LoadResult> {
+export async function loadPlugins(
+  uses: readonly PluginUse[],
+  builtins: Builtins,
+  slices = new Slices(),
+): Promise<LoadResult> {
   const found = new Map<string, Promise<FoundPlugin | PluginModuleError>>();
   const loaded = new Map<PluginUse, LoadedPlugin>();
   const problems: Problem[] = [];
@@ -57,6 +62,7 @@ export async function loadPlugins(uses: readonly PluginUse[], builtins: Builtins
       plugin instanceof PluginModuleError ? refused([problemAt(use, '', plugin.message)]) : prepare(use, plugin);
     problems.push(...wrong);
     if (ready !== null) loaded.set(use, ready);
+    if (slices.over) await slices.rest();
   }
   return { loaded, problems };
 }
@@ -191,10 +197,10 @@ function scopesOf(config: Config): { readonly uses: readonly PluginUse[]; readon
       [plugins, ...listeners.map((listener) => listener.plugins)].map((list) => ({ uses: usesIn(list), own: [] })),
     ),
     ...config.services.map((service) => ({ uses: service.plugins, own: [service.name] })),
-    ...config.routes.map((route) => ({
-      uses: usesIn(route.plugins),
-      own: backendsOf(route),
-    })),
+    // Of thousands of routes most have no plugins of their own.
+    ...config.routes
+      .filter(({ plugins }) => plugins.length > 0)
+      .map((route) => ({ uses: usesIn(route.plugins), own: backendsOf(route) })),
   ];
 }
 

@@ -1,13 +1,13 @@
 // Where a problem with a plugin's options stands in the config: `check`, `run` and a reload say it alike.
 import type { Config, Place } from '../config/model.ts';
 import type { Problem } from '../config/problem.ts';
-import type { Provenance } from '../config/provenance.ts';
+import type { LoadedProvenance } from '../config/provenance.ts';
 
 /**
  * A plugin's problem says `body-limit.max`; the whole path and the place of that very option help more. Other problems are returned
  * as they are.
  */
-export function locatePluginProblem(problem: Problem, config: Config, provenance: Provenance): Problem {
+export function locatePluginProblem(problem: Problem, config: Config, provenance: LoadedProvenance): Problem {
   const found = problem.place === null ? null : findUse(config, problem.place, provenance);
   if (found === null) return problem;
   const { steps, written, key } = found;
@@ -37,7 +37,7 @@ interface FoundUse {
 }
 
 /** The use of a plugin that stands at `place`. */
-function findUse({ gateways, services, routes }: Config, place: Place, provenance: Provenance): FoundUse | null {
+function findUse({ gateways, services, routes }: Config, place: Place, provenance: LoadedProvenance): FoundUse | null {
   const owners = [
     ...gateways.flatMap(({ name, plugins, listeners }) => [
       { steps: ['gateways', name], plugins },
@@ -62,9 +62,7 @@ function findUse({ gateways, services, routes }: Config, place: Place, provenanc
 }
 
 /** How many plugins the list of their owner has; what keys bring comes after them. */
-function listed({ raw }: Provenance, steps: readonly (string | number)[]): number {
-  const at = (value: unknown, step: string | number): unknown =>
-    (value as Readonly<Record<string | number, unknown>> | undefined)?.[step];
-  const owner = steps.reduce(at, raw) as { readonly plugins?: readonly unknown[] } | undefined;
+function listed(provenance: LoadedProvenance, steps: readonly (string | number)[]): number {
+  const owner = provenance.valueAt(steps) as { readonly plugins?: readonly unknown[] } | undefined;
   return owner?.plugins?.length ?? 0;
 }

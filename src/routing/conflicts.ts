@@ -62,7 +62,8 @@ class ConflictFinder {
 
   #precedents(spot: Spot, match: Match): Precedents {
     const { kind, value } = match.path;
-    const key = JSON.stringify([spot.key, kind, kind === 'prefix' ? withoutTrailingSlash(value) : value]);
+    // No host and no kind has a space in it.
+    const key = `${kind} ${spot.key} ${kind === 'prefix' ? withoutTrailingSlash(value) : value}`;
     let precedents = this.#bySpotAndPath.get(key);
     if (precedents === undefined) {
       precedents = new Precedents(this.#regexes);

@@ -74,13 +74,7 @@ export class Precedents {
   }
 
   #shapeOf(match: Match): Shape {
-    const names = (list: readonly ValueMatch[]): string[] => list.map((one) => one.name).sort();
-    const key = JSON.stringify([
-      match.methods.length > 0,
-      names(match.headers),
-      names(match.query),
-      names(match.cookies),
-    ]);
+    const key = `${match.methods.length > 0} ${conditionsKey(match, ({ name }) => name)}`;
     let shape = this.#shapes.get(key);
     if (shape === undefined) {
       shape = { same: new Map(), general: [], order: new Map() };
@@ -90,10 +84,14 @@ export class Precedents {
   }
 }
 
+/** Equal where all lists are, in whatever order. Most matches have no conditions. */
+function conditionsKey({ headers, query, cookies }: Match, part: (one: ValueMatch) => unknown): string {
+  if (headers.length + query.length + cookies.length === 0) return '';
+  return JSON.stringify([headers, query, cookies].map((list) => list.map((one) => JSON.stringify(part(one))).sort()));
+}
+
 function sameConditions(shape: Shape, match: Match): SameConditions {
-  const parts = (list: readonly ValueMatch[]): string[] =>
-    list.map((one) => JSON.stringify([one.name, one.kind, one.value])).sort();
-  const key = JSON.stringify([parts(match.headers), parts(match.query), parts(match.cookies)]);
+  const key = conditionsKey(match, ({ name, kind, value }) => [name, kind, value]);
   let same = shape.same.get(key);
   if (same === undefined) {
     same = { byMethods: new Map(), firstOf: new Map() };
@@ -103,7 +101,7 @@ function sameConditions(shape: Shape, match: Match): SameConditions {
 }
 
 function methodsKey(match: Match): string {
-  return [...new Set(match.methods)].sort().join();
+  return match.methods.length < 2 ? match.methods.join() : [...new Set(match.methods)].sort().join();
 }
 
 function conditionsOf(match: Match): readonly ValueMatch[] {

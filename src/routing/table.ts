@@ -1,5 +1,6 @@
 // Second step of every request, after listener and normalisation: which rule of which route it belongs to.
 import type { Match, RouteConfig } from '../config/model.ts';
+import { atOnce, inSlices, type Slices } from '../slices.ts';
 import { HostRules } from './host-rules.ts';
 import {
   type CompiledMatch,
@@ -58,9 +59,8 @@ const ANY_HOST = '*';
  * says what grows with what). Immutable; made once a reload. Throws an Error when a route has a regex that `check` would refuse.
  */
 export class RouteTable<T> {
-  /** Number of routes. */
-  readonly size: number;
-  readonly #rules: readonly Rule<T>[];
+  #size = 0;
+  #rules: readonly Rule<T>[] = [];
   readonly #exactHosts = new Map<string, HostRules<Rule<T>>>();
   /** By the part after `*.`. */
   readonly #wildcardHosts = new Map<string, HostRules<Rule<T>>>();
@@ -68,18 +68,36 @@ export class RouteTable<T> {
 
   /** `entries` in declaration order. */
   constructor(entries: readonly TableEntry<T>[]) {
-    this.size = entries.length;
-    this.#rules = compileRules(entries);
+    atOnce(this.#fill(entries));
+  }
+
+  /** The same in slices, for the thread that serves. */
+  static async build<T>(entries: readonly TableEntry<T>[], slices: Slices): Promise<RouteTable<T>> {
+    const table = new RouteTable<T>([]);
+    await inSlices(table.#fill(entries), slices);
+    return table;
+  }
+
+  /** Number of routes. */
+  get size(): number {
+    return this.#size;
+  }
+
+  *#fill(entries: readonly TableEntry<T>[]): Generator<void> {
+    this.#size = entries.length;
+    this.#rules = yield* compileRules(entries);
     const byHost = new Map<string, Rule<T>[]>();
     for (const rule of this.#rules) {
       const rules = byHost.get(rule.host);
       if (rules === undefined) byHost.set(rule.host, [rule]);
       else rules.push(rule);
+      yield;
     }
     for (const [host, rules] of byHost) {
       if (host === ANY_HOST) this.#anyHost = new HostRules(rules);
       else if (host.startsWith('*.')) this.#wildcardHosts.set(host.slice(2), new HostRules(rules));
       else this.#exactHosts.set(host, new HostRules(rules));
+      yield;
     }
   }
 
@@ -153,19 +171,23 @@ function hostFailure<T>(rule: Rule<T>, host: string): string {
   return `host: wanted ${rule.answer.route.hosts.join(' or ')}, got ${host === '' ? 'none' : host}`;
 }
 
-function compileRules<T>(entries: readonly TableEntry<T>[]): readonly Rule<T>[] {
+function* compileRules<T>(entries: readonly TableEntry<T>[]): Generator<void, readonly Rule<T>[]> {
   const regexOf = regexMemory();
-  const rules: Omit<Rule<T>, 'position'>[] = [];
+  const rules: Mutable<Rule<T>>[] = [];
   for (const { route, value } of entries) {
     const hosts = new Set(route.hosts.length === 0 ? [ANY_HOST] : route.hosts);
     for (const match of route.matches) {
       const compiled = compileMatch(match, regexOf);
       const matchedPrefix = compiled.pathKind === 'regex' ? '' : compiled.pathValue;
       const answer = Object.freeze({ value, route, match, matchedPrefix });
-      for (const host of hosts) rules.push({ host, compiled, answer });
+      for (const host of hosts) rules.push({ host, compiled, answer, position: 0 });
     }
+    yield;
   }
-  // The sort is stable, so what is equal stays in declaration order.
+  // In one go: it takes a few milliseconds. The sort is stable, so what is equal stays in declaration order.
   rules.sort((a, b) => comparePaths(a.compiled, b.compiled) || comparePrecedence(a.compiled.match, b.compiled.match));
-  return rules.map((rule, position) => ({ ...rule, position }));
+  for (const [position, rule] of rules.entries()) rule.position = position;
+  return rules;
 }
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };

@@ -304,6 +304,7 @@ export class Runtime {
     this.#state = 'stopped';
     this.#files?.close();
     await this.#reloads.settled();
+    await this.#options.source.close?.();
     await this.#installation.close();
   }
 }

@@ -22,6 +22,7 @@ import { type AddressBook, addressBook } from '../routing/address-book.ts';
 import { type ChainLink, composeChain, isDefault, routeLayers } from '../routing/chain-list.ts';
 import { egressRoute } from '../routing/scope.ts';
 import { RouteTable } from '../routing/table.ts';
+import { inSlices, Slices } from '../slices.ts';
 import type { TimerWheel } from '../timer-wheel.ts';
 import { appProblems, watchApps } from '../upstream/app-watch.ts';
 import type { Caller } from '../upstream/caller.ts';
@@ -195,13 +196,13 @@ export async function compile(
   previous: Snapshot | null,
   deps: CompileDeps,
 ): Promise<{ snapshot: Snapshot | null; problems: Problem[] }> {
+  const slices = new Slices();
   const specs = specsOf(config, deps.roles);
-  const scopes = specs.filter(({ protocol }) => protocol !== 'tcp').map((spec) => scopeOf(config, spec));
-  const found = await loadPlugins(
-    scopes.flatMap((scope) => scope.uses),
-    deps.builtins,
-  );
+  const scopes: Scope[] = [];
+  for (const spec of specs) if (spec.protocol !== 'tcp') scopes.push(await inSlices(scopeOf(config, spec), slices));
+  const found = await loadPlugins([...new Set(scopes.flatMap((scope) => scope.uses))], deps.builtins, slices);
   const { loaded } = found;
+  if (slices.over) await slices.rest();
   const problems = [...found.problems, ...referenceProblems(config, loaded)];
   if (problems.some((problem) => problem.severity === 'error')) return { snapshot: null, problems };
 
@@ -241,9 +242,11 @@ export async function compile(
         const moving = deps.rollouts.of(route, rollouts);
         const rollout = moving === null ? null : activeRollout(moving, backends);
         compiled.push({ route, chain, backends, policies, caller, rollout, services: reachable });
+        if (slices.over) await slices.rest();
       }
       if (spec.role === 'gateway') for (const service of namedBy(compiled, scope.uses, loaded)) eager.add(service);
-      const table = new RouteTable(compiled.map((value) => ({ route: value.route, value })));
+      const entries = compiled.map((value) => ({ route: value.route, value }));
+      const table = await RouteTable.build(entries, slices);
       const unrouted = scope.inherited.filter((link) => seesUnrouted(spec, link, loaded));
       const fallback = await chains.get(
         spec,
@@ -315,15 +318,20 @@ interface Scope {
 }
 
 /** The routes of a listener, each with the plugin list in force. */
-function scopeOf(config: Config, spec: ListenerSpec): Scope {
+function* scopeOf(config: Config, spec: ListenerSpec): Generator<void, Scope> {
   const { layers, routes: served } = listenerScope(config, spec);
   const inherited = composeChain(layers).links;
-  const routes = served.map((route) => ({
-    route,
-    plugins: composeChain(routeLayers(layers, route)).links.map(({ use }) => use),
-  }));
-  const uses = [...new Set([...inherited.map(({ use }) => use), ...routes.flatMap(({ plugins }) => plugins)])];
-  return { spec, inherited, routes, uses };
+  const common = inherited.map(({ use }) => use);
+  const routes: { readonly route: RouteConfig; readonly plugins: readonly PluginUse[] }[] = [];
+  const uses = new Set(common);
+  for (const route of served) {
+    const plugins =
+      route.plugins.length === 0 ? common : composeChain(routeLayers(layers, route)).links.map(({ use }) => use);
+    for (const use of plugins) uses.add(use);
+    routes.push({ route, plugins });
+    yield;
+  }
+  return { spec, inherited, routes, uses: [...uses] };
 }
 
 /** Its backend is found for each request: see proxy/egress.ts. */
@@ -414,11 +422,17 @@ function chainKey(
   unrouted: boolean,
   plugins: readonly LoadedPlugin[],
 ): string {
-  return JSON.stringify([
-    role,
-    owner,
-    caller?.id,
-    unrouted,
-    plugins.map(({ identity, options }) => [identity, options]),
-  ]);
+  return [JSON.stringify([role, owner, caller?.id, unrouted]), ...plugins.map(linkKey)].join();
+}
+
+/** Thousands of routes have the same plugins. */
+const linkKeys = new WeakMap<LoadedPlugin, string>();
+
+function linkKey(plugin: LoadedPlugin): string {
+  let key = linkKeys.get(plugin);
+  if (key === undefined) {
+    key = JSON.stringify([plugin.identity, plugin.options]);
+    linkKeys.set(plugin, key);
+  }
+  return key;
 }

@@ -69,9 +69,9 @@ t.test('names that hold secrets look like it', async (t) => {
 t.test('references in flow collections survive the YAML parser, byte for byte', async (t) => {
   const file = { display: 'c.yaml', dir: '/nowhere' };
   const reading = { env: {}, sawFile: () => {} };
-  fc.assert(
-    fc.property(fc.stringMatching(/^[A-Za-z0-9_:\-/.,#[\]]{0,20}$/), (inside) => {
-      const { trees, problems } = readYaml(`a: { b: $\${x${inside}}, c: 1 }`, file, reading);
+  await fc.assert(
+    fc.asyncProperty(fc.stringMatching(/^[A-Za-z0-9_:\-/.,#[\]]{0,20}$/), async (inside) => {
+      const { trees, problems } = await readYaml(`a: { b: $\${x${inside}}, c: 1 }`, file, reading);
       const [tree] = trees;
       const a = tree?.kind === 'dict' ? tree.entries.get('a')?.value : undefined;
       const b = a?.kind === 'dict' ? a.entries.get('b')?.value : undefined;
@@ -117,9 +117,9 @@ t.test('nothing that a file may hold makes reading throw', async (t) => {
     '\u0000',
     '\uf77b',
   );
-  fc.assert(
-    fc.property(fc.array(piece, { maxLength: 40 }), (pieces) => {
-      const { trees, problems } = readYaml(pieces.join(''), file, { env: {}, sawFile: () => {} });
+  await fc.assert(
+    fc.asyncProperty(fc.array(piece, { maxLength: 40 }), async (pieces) => {
+      const { trees, problems } = await readYaml(pieces.join(''), file, { env: {}, sawFile: () => {} });
       return trees.length >= 0 && problems.every(({ message }) => message.length > 0);
     }),
     { numRuns: 400 },

@@ -25,6 +25,15 @@ routes:
   - { name: all, plugins: [./plugin.ts], respond: { body: hello } }
   - { name: slow, match: [{ path: /slow }], to: slow }
 `,
+    'hop.yaml': `version: 1
+admin: false
+drain: { grace: 0s, timeout: 1s }
+mesh: { mtls: "off" }
+services:
+  app:
+    endpoints: ["127.0.0.1:9"]
+    internal: { inbound: { host: 127.0.0.1, port: "\${PORT}" }, outbound: { host: 127.0.0.1, port: 0 }, app: "127.0.0.1:9" }
+`,
   });
   const bin = join(root, manifest.bin.selvedge);
   const old = ['--no-experimental-strip-types'];
@@ -62,23 +71,30 @@ routes:
     'starts what serves with settings that spare memory, but leaves what the user has set',
     { skip },
     async (t) => {
-      const port = await freePort();
-      const env = { ...process.env, PORT: String(port), MALLOC_ARENA_MAX: '4' };
-      const own = ['--max-semi-space-size=8', '--trace-uncaught'];
-      const child = spawn(...unhooked(process.execPath, [...own, bin, 'run', '-c', join(folder, 'config.yaml')]), {
-        stdio: ['ignore', 'ignore', 'inherit'],
-        env,
-      });
-      t.teardown(() => child.kill('SIGKILL'));
-      await answering(`http://127.0.0.1:${port}/`, child);
-      const words = (file: string) => readFileSync(`/proc/${child.pid}/${file}`, 'utf8').split('\0');
-      const flags = words('cmdline').filter((word) => word.startsWith('--'));
-      t.same(flags, [...own, '--v8-pool-size=1']);
-      t.match(Object.fromEntries(words('environ').map((word) => word.split('='))), {
+      const started = async (config: string, ...roles: string[]) => {
+        const port = await freePort();
+        const own = ['--trace-uncaught', ...(roles.length === 0 ? [] : ['--max-semi-space-size=8'])];
+        const words = [...own, bin, 'run', '-c', join(folder, config), ...roles];
+        const child = spawn(...unhooked(process.execPath, words), {
+          stdio: ['ignore', 'ignore', 'inherit'],
+          env: { ...process.env, PORT: String(port), MALLOC_ARENA_MAX: '4' },
+        });
+        t.teardown(() => child.kill('SIGKILL'));
+        await answering(`http://127.0.0.1:${port}/`, child);
+        const read = (file: string) => readFileSync(`/proc/${child.pid}/${file}`, 'utf8').split('\0');
+        const cmdline = read('cmdline');
+        const environ = Object.fromEntries(read('environ').map((word) => word.split('=')));
+        return { child, own, flags: cmdline.slice(1, cmdline.indexOf(bin)), environ };
+      };
+      const { child, own, flags, environ } = await started('config.yaml');
+      t.same(flags, own, 'a gateway gets its memory back, and keeps the young generation of its engine');
+      t.match(environ, {
         MALLOC_ARENA_MAX: '4',
         MALLOC_MMAP_THRESHOLD_: '8192',
         SELVEDGE_MALLOC: /^MALLOC_MMAP_THRESHOLD_ /,
       });
+      const hop = await started('hop.yaml', '--internal', 'app');
+      t.same(hop.flags, [...hop.own, '--v8-pool-size=1'], 'a hop has a small one, unless the user wants another');
       const exit = once(child, 'exit');
       child.kill('SIGTERM');
       t.strictSame(await exit, [0, null]);

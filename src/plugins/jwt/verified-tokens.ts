@@ -3,9 +3,11 @@ import { hash } from 'node:crypto';
 import type { Key } from './keys.ts';
 import type { KeySource } from './remote-keys.ts';
 
-const MAX_TOKENS = 5_000;
+const MAX_TOKENS = 40_000;
 /** Characters of the tokens whose claims are held. */
-const MAX_CHARACTERS = 8 * 1_024 * 1_024;
+const MAX_CHARACTERS = 32 * 1_024 * 1_024;
+/** Entries that may be passed over when room is made: one that was used since it was last looked at stays for another round. */
+const MAX_SPARED = 16;
 
 export type Claims = Readonly<Record<string, unknown>>;
 
@@ -16,9 +18,12 @@ interface Entry {
   readonly key: Key;
   readonly source: KeySource;
   readonly characters: number;
+  used: boolean;
 }
 
-/** Bounded by number and size, least recently used first out. Only what was verified comes in, so that garbage evicts nobody. */
+/**
+ * Bounded by number and size; what was not used goes first, the oldest of it. (A use marks the entry: to move it to the end of a
+ * Map at every request would cost more than the look-up.) Only what was verified comes in, so that garbage evicts nobody. */
 export class VerifiedTokens {
   readonly #entries = new Map<string, Entry>();
   readonly #now: () => number;
@@ -37,9 +42,11 @@ export class VerifiedTokens {
     const id = idOf(token);
     const entry = this.#entries.get(id);
     if (entry === undefined) return undefined;
-    this.#delete(id, entry);
-    if (this.#now() > entry.goodUntil || !entry.source.keys.has(entry.key)) return undefined;
-    this.#set(id, entry);
+    if (this.#now() > entry.goodUntil || !entry.source.keys.has(entry.key)) {
+      this.#delete(id, entry);
+      return undefined;
+    }
+    entry.used = true;
     return entry.claims;
   }
 
@@ -49,10 +56,18 @@ export class VerifiedTokens {
     const before = this.#entries.get(id);
     if (before !== undefined) this.#delete(id, before);
     freeze(claims);
-    this.#set(id, { claims, goodUntil, key, source, characters: token.length });
+    this.#set(id, { claims, goodUntil, key, source, characters: token.length, used: false });
+    this.#makeRoom();
+  }
+
+  #makeRoom(): void {
+    let spared = 0;
     for (const [oldest, entry] of this.#entries) {
       if (this.#entries.size <= MAX_TOKENS && this.#characters <= MAX_CHARACTERS) break;
       this.#delete(oldest, entry);
+      if (!entry.used || spared++ >= MAX_SPARED) continue;
+      entry.used = false;
+      this.#set(oldest, entry);
     }
   }
 

@@ -1,6 +1,6 @@
 // Writes the head of a request as one latin1 string: the caller's field lines, then the framing that this client alone decides.
 import type { DispatchOptions } from '../../dispatch.ts';
-import { CR, FIELD_CONTENT, LF, SP, TOKEN } from './grammar.ts';
+import { SP, TOKEN } from './grammar.ts';
 import { TransportError } from './transport-error.ts';
 
 /** Methods whose recipients expect to be told that there is no body (RFC 9110 section 8.6). */
@@ -111,18 +111,14 @@ function isTarget(path: string): boolean {
   return path.length > 0;
 }
 
-/**
- * One pass over the assembled head: as many line ends as lines were written, no other control character, nothing that latin1
- * would cut down to one (U+010A becomes LF).
- */
+/** Whole lines, and in them no control character and nothing that latin1 would cut down to one (U+010A becomes LF). */
+const LINES = /^(?:[\t\x20-\x7e\x80-\xff]*\r\n)+$/;
+
+/** As many lines as were written, or one of them had a line end inside. A regular expression takes half the time of a loop here. */
 function checkLines(head: string, lines: number): void {
+  if (!LINES.test(head)) throw unwritable('field line');
   let lineEnds = 0;
-  for (let i = 0; i < head.length; i++) {
-    const octet = head.charCodeAt(i);
-    if (FIELD_CONTENT[octet] === 1) continue;
-    if (octet !== CR || head.charCodeAt(++i) !== LF) throw unwritable('field line');
-    lineEnds += 1;
-  }
+  for (let at = head.indexOf('\n'); at >= 0; at = head.indexOf('\n', at + 1)) lineEnds += 1;
   if (lineEnds !== lines) throw unwritable('field line');
 }
 

@@ -35,23 +35,26 @@ t.test(
   },
 );
 
-t.test('its number and its size are bounded; who was not seen for longest goes first', async (t) => {
+t.test('its number and its size are bounded; what was not used since it was added goes first', async (t) => {
   const source = { keys: KEYS, failing: false };
   const many = new VerifiedTokens(() => 0);
   many.add('first', {}, 1, KEY, source);
   many.add('second', {}, 1, KEY, source);
-  for (let i = 0; i < 4_998; i++) many.add(`token ${i}`, {}, 1, KEY, source);
+  for (let i = 0; i < 39_998; i++) many.add(`token ${i}`, {}, 1, KEY, source);
   many.get('first');
   many.add('one more', {}, 1, KEY, source);
-  t.equal(many.size, 5_000);
+  t.equal(many.size, 40_000);
   t.ok(many.get('first'));
   t.equal(many.get('second'), undefined);
+  for (let i = 0; i < 39_998; i++) many.get(`token ${i}`);
+  for (let i = 0; i < 100; i++) many.add(`stranger ${i}`, {}, 1, KEY, source);
+  t.equal(many.size, 40_000, 'when all are in use some go all the same');
 
   const large = new VerifiedTokens(() => 0);
-  for (let i = 0; i < 2_000; i++) large.add(String(i).padEnd(8_192), {}, 1, KEY, source);
-  t.equal(large.size, 1_024, '8 MiB');
+  for (let i = 0; i < 5_000; i++) large.add(String(i).padEnd(8_192), {}, 1, KEY, source);
+  t.equal(large.size, 4_096, '32 MiB');
   for (let i = 0; i < 2_000; i++) large.add('again and again', {}, 1, KEY, source);
-  t.equal(large.size, 1_024);
+  t.equal(large.size, 4_096);
 });
 
 t.test('claims are frozen as deep as they go', async (t) => {
