@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -104,13 +105,21 @@ async function measure(dir: string, routes: number, backend: string, rounds: num
 /** `selvedge run` with its log, and with the watch over its event loop. */
 class Serving {
   readonly #child: ChildProcess;
+  readonly #watched: Server;
+  /** Where the event loop tells of itself: the last that came, because a process that starts itself anew comes twice. */
+  #watch: Socket | null = null;
   #onConfig: (durationMs: number) => void = () => {};
 
   private constructor(file: string) {
     const watch = join(import.meta.dirname, 'loop-watch.ts');
     const bin = join(import.meta.dirname, '../bin/selvedge.js');
+    const socket = `${file}.sock`;
+    this.#watched = createServer((socket) => {
+      this.#watch = socket.on('error', () => {});
+    }).listen(socket);
     this.#child = spawn(process.execPath, ['--import', watch, bin, 'run', '-c', file], {
-      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, LOOP_WATCH: socket },
     });
     let rest = '';
     this.#child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
@@ -139,14 +148,16 @@ class Serving {
   }
 
   async longestStallMs(): Promise<number> {
-    const answer = once(this.#child, 'message');
-    this.#child.send('?');
-    const [{ longestMs }] = (await answer) as [{ readonly longestMs: number }];
-    return longestMs;
+    if (this.#watch === null) throw new Error('nothing watches the event loop');
+    const answer = once(this.#watch, 'data');
+    this.#watch.write('?');
+    const [longestMs] = await answer;
+    return Number(longestMs);
   }
 
   async end(): Promise<void> {
     this.#child.removeAllListeners('exit');
+    this.#watched.close();
     await end(this.#child);
   }
 }
