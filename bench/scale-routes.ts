@@ -1,4 +1,4 @@
-// What a request costs with 10, 1,000 and 10,000 routes, each of which is asked for in turn.
+// What a request costs with 10, 1,000 and 10,000 routes: where each is asked for in turn, and where the same ten are.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { rounded, table as tableOf, timesOf } from './figures.ts';
@@ -8,13 +8,16 @@ import { PORTS } from './processes.ts';
 import type { Part } from './scale.ts';
 import { startSelvedge } from './selvedge.ts';
 
-const COUNTS = [10, 1_000, 10_000] as const;
+const FEW = 10;
+const COUNTS = [FEW, 1_000, 10_000] as const;
 const SERVICES = 10;
 const FIRST_PORT = PORTS + 40;
 const WARM_UP_SECONDS = 3;
 
 export interface Routes {
   readonly routes: number;
+  /** Routes that requests are for, one after the other: with many of them what belongs to each is in no cache of the processor. */
+  readonly asked: number;
   readonly cpuMicros: number;
   /** Within rounds. */
   readonly overTen: number | null;
@@ -22,32 +25,36 @@ export interface Routes {
 
 export async function routes({ dir, keep, rounds, seconds }: Part): Promise<readonly Routes[]> {
   await startBackend(dir, keep);
-  const gateways: { count: number; url: string; pid: number; script: string; samples: Sample[] }[] = [];
+  const cases: { count: number; asked: number; url: string; pid: number; script: string; samples: Sample[] }[] = [];
   for (const [at, count] of COUNTS.entries()) {
     const port = FIRST_PORT + at;
     const child = await startSelvedge({ dir, name: `routes-${count}`, config: configOf(count, port), port, keep });
-    const script = join(dir, `routes-${count}.lua`);
-    writeFileSync(script, scriptOf(count));
-    const url = `http://127.0.0.1:${port}`;
-    gateways.push({ count, url, pid: child.pid as number, script, samples: [] });
-  }
-  for (const { pid, url, script } of gateways) await sample(pid, url, WARM_UP_SECONDS, script);
-  for (let round = 1; round <= rounds; round++) {
-    for (const { count, pid, url, script, samples } of gateways) {
-      const taken = await sample(pid, url, seconds, script);
-      samples.push(taken);
-      process.stderr.write(`round ${round}/${rounds}  ${count} routes  ${taken.cpuMicros.toFixed(1)} µs\n`);
+    for (const asked of new Set([FEW, count])) {
+      const script = join(dir, `routes-${asked}.lua`);
+      writeFileSync(script, scriptOf(asked));
+      cases.push({ count, asked, url: `http://127.0.0.1:${port}`, pid: child.pid as number, script, samples: [] });
     }
   }
-  const cpu = gateways.map(({ samples }) => samples.map(({ cpuMicros }) => cpuMicros));
-  const rows = gateways.map(({ count }, at) => ({
+  for (const { pid, url, script } of cases) await sample(pid, url, WARM_UP_SECONDS, script);
+  for (let round = 1; round <= rounds; round++) {
+    for (const { count, asked, pid, url, script, samples } of cases) {
+      const taken = await sample(pid, url, seconds, script);
+      samples.push(taken);
+      process.stderr.write(
+        `round ${round}/${rounds}  ${count} routes, ${asked} asked for  ${taken.cpuMicros.toFixed(1)} µs\n`,
+      );
+    }
+  }
+  const cpu = cases.map(({ samples }) => samples.map(({ cpuMicros }) => cpuMicros));
+  const rows = cases.map(({ count, asked }, at) => ({
     routes: count,
+    asked,
     cpuMicros: rounded(median(cpu[at])),
     overTen: timesOf(cpu[at], cpu[0]),
   }));
   process.stdout.write(
     tableOf(
-      ['routes', 'CPU µs a request', '× 10 routes'],
+      ['routes', 'asked for', 'CPU µs a request', '× 10 routes'],
       rows.map((row) => Object.values(row)),
     ),
   );
