@@ -105,7 +105,10 @@ export async function createSelvedge(options: SelvedgeOptions): Promise<Selvedge
     version: running,
     watch: options.watch ?? typeof config === 'string',
     openIdentity: options.identity,
-    openAdmin: (inspected) => (admin) => openAdmin(admin, inspected, registry, running),
+    openAdmin: (inspected) => (admin) => {
+      const { contentType } = registry;
+      return openAdmin(admin, inspected, { contentType, metrics: () => inspected.metrics() }, running);
+    },
   });
   return {
     start: () => runtime.start(),

@@ -1,0 +1,25 @@
+// Where a listener gets the socket that it listens on: it opens one, or it is handed one that several processes share.
+import type { ListenOptions, Server } from 'node:net';
+import { BindError } from './bind-error.ts';
+import type { ListenerSpec } from './listener-spec.ts';
+
+/** What `net.Server.listen` is given. Rejects with the system's error when there is no such place. */
+export type ListenPlace = (spec: ListenerSpec) => Promise<ListenOptions> | ListenOptions;
+
+export const ownSocket: ListenPlace = ({ host, port }) => ({ host, port });
+
+/** Rejects with a BindError that names listener, address and cause. */
+export async function listenAt(server: Server, spec: ListenerSpec, place: ListenPlace): Promise<void> {
+  try {
+    const where = await place(spec);
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(where, () => {
+        server.off('error', reject);
+        resolve();
+      });
+    });
+  } catch (error) {
+    throw new BindError(spec, error as Error);
+  }
+}
