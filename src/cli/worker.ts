@@ -2,6 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { collectDefaultMetrics, Registry } from 'prom-client';
+import { shareDescriptors } from '../lines/descriptor.ts';
 import { centralServices } from '../plugins/central.ts';
 import { builtins } from '../plugins/index.ts';
 import { openProcessLog } from '../runtime/process-log.ts';
@@ -29,6 +30,7 @@ export async function runWorker(number: number): Promise<number> {
   const format = process.env[FORMAT] === 'text' ? 'text' : 'json';
   delete process.env[MARK];
   delete process.env[FORMAT];
+  shareDescriptors();
   const log = openProcessLog({ format });
   const logger = log.logger.child({ worker: number });
   const registry = new Registry();
@@ -43,6 +45,7 @@ export async function runWorker(number: number): Promise<number> {
 /** For `createSelvedge` of the command line: workers are this very program once more. */
 export function fleetOf(format: 'json' | 'text', cwd: string): OpenFleet {
   return async (count, options) => {
+    shareDescriptors();
     const { Fleet } = await import('../runtime/workers/fleet.ts');
     return new Fleet(count, {
       ...options,

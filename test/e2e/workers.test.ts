@@ -96,7 +96,9 @@ t.test('one count: 64 connections at once are granted exactly what the limit say
     routes: [{ name: 'all', plugins: [limit], respond: { status: 200, body: 'ok' } }],
   });
   const agents = Array.from({ length: 64 }, () => new Agent({ keepAlive: true, maxSockets: 1 }));
-  t.teardown(() => agents.forEach((agent) => agent.destroy()));
+  t.teardown(() => {
+    for (const agent of agents) agent.destroy();
+  });
   const answers = await Promise.all(
     agents.flatMap((agent) => Array.from({ length: 16 }, async () => (await ask(url, agent)).status)),
   );

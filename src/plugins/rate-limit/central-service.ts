@@ -1,8 +1,8 @@
 // The accounts of all workers, in their supervisor: one question is answered before the next is looked at, so that what is granted is exact.
 import type { CentralService } from '../../plugin.ts';
 import { Counters } from './counters.ts';
-import { UnderWay } from './limit.ts';
 import type { Quota } from './quota.ts';
+import { UnderWay } from './under-way.ts';
 
 /** Limits that nobody has any more are kept for so long: their worker may be about to be started again, with its clients as they were. */
 const LINGER_MS = 60_000;

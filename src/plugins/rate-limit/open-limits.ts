@@ -10,12 +10,12 @@ import {
   type Limit,
   type Places,
   rateLimit,
-  UnderWay,
   useRateLimit,
 } from './limit.ts';
 import { type InFlightSettings, type LimitSettings, limitsOf, type Options, type RateSettings } from './options.ts';
 import { plannedLimit } from './plans.ts';
 import type { Reports } from './reports.ts';
+import { UnderWay } from './under-way.ts';
 
 /** Where what is counted is kept. */
 interface Store {

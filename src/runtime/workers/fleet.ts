@@ -139,9 +139,7 @@ export class Fleet implements Engine {
   }
 
   async drain(timeoutMs: number): Promise<void> {
-    this.#closing = true;
-    await this.#turn;
-    for (const slot of this.#slots) cancelRestart(slot);
+    await this.#standStill();
     this.#ports.close();
     await Promise.all(
       this.#serving().map((worker) =>
@@ -153,13 +151,22 @@ export class Fleet implements Engine {
   }
 
   async close(): Promise<void> {
-    this.#closing = true;
-    for (const slot of this.#slots) cancelRestart(slot);
+    await this.#standStill();
     this.#ports.close();
     await Promise.all(this.#slots.map(({ worker }) => worker === null || end(worker)));
-    await this.#turn;
     await this.admin.close();
     this.#identity.close();
+  }
+
+  /** From here on nobody is started, and no config comes in force. */
+  async #standStill(): Promise<void> {
+    this.#closing = true;
+    for (const slot of this.#slots) {
+      cancelRestart(slot);
+      // Nobody waits for one that is only about to serve.
+      if (slot.worker?.serving === false) slot.worker.kill('everything ends');
+    }
+    await this.#turn;
   }
 
   async #install(config: Config): Promise<Installed> {
