@@ -123,7 +123,7 @@ interface Handle {
   close(): void;
 }
 
-/** Rejects with the system's error. That nobody else listens there shows only when the first worker does. */
+/** Rejects with the system's error. A port that somebody has and does not listen on yet shows only when the first worker does. */
 async function openSocket(host: string, port: number): Promise<SharedSocket> {
   const { address, family } = await lookup(host);
   const handle = createHandle(address, port, family as 4 | 6, undefined, 0);
