@@ -26,6 +26,9 @@ export class CentralClient implements Central {
   /** By id. Late ones stay until their answer comes: bounded by requests under way, in a supervisor that lives. */
   readonly #waiting = new Map<number, Waiting>();
   #batch: Asked[] = [];
+  /** One that has questions is under way: what comes meanwhile travels behind it, together. The busier, the larger. */
+  #underWay = false;
+  #scheduled = false;
   #ids = 0;
   #gone = false;
 
@@ -52,6 +55,8 @@ export class CentralClient implements Central {
 
   /** What the supervisor answered. */
   answered(answers: readonly Answered[]): void {
+    this.#underWay = false;
+    this.#schedule();
     for (const [id, answer, failure] of answers) {
       const waiting = this.#waiting.get(id);
       if (waiting === undefined) continue;
@@ -79,17 +84,29 @@ export class CentralClient implements Central {
     const waiting = this.#waiting.get(id);
     if (waiting === undefined) return;
     waiting.late = true;
-    if (waiting.onLate === undefined) this.#waiting.delete(id);
+    // One that was never sent needs no answer.
+    const sent = !this.#batch.some(([asked]) => asked === id);
+    if (!sent) this.#batch = this.#batch.filter(([asked]) => asked !== id);
+    if (!sent || waiting.onLate === undefined) this.#waiting.delete(id);
     waiting.reject(new Error(`the supervisor did not answer within ${timeoutMs} ms`));
   }
 
   #add(asked: Asked): void {
-    if (this.#batch.push(asked) > 1) return;
-    // Behind all that this turn of the event loop has read.
+    this.#batch.push(asked);
+    this.#schedule();
+  }
+
+  /** Behind all that this turn of the event loop has read. */
+  #schedule(): void {
+    if (this.#scheduled || this.#underWay || this.#batch.length === 0) return;
+    this.#scheduled = true;
     setImmediate(() => {
+      this.#scheduled = false;
       const batch = this.#batch;
+      if (batch.length === 0) return;
       this.#batch = [];
-      if (batch.length > 0) this.#channel.tell('central', batch);
+      this.#underWay = batch.some(([id]) => id !== 0);
+      this.#channel.tell('central', batch);
     });
   }
 }
@@ -104,7 +121,7 @@ export class CentralDesk {
     this.#load = services;
   }
 
-  /** In the order of the batch: nothing comes between a question and its answer. */
+  /** In the order of the batch: nothing comes between a question and its answer. Whoever asks waits for the answers with the next batch. */
   async handle(worker: number, batch: readonly Asked[], reply: (answers: readonly Answered[]) => void): Promise<void> {
     for (const [, service] of batch) if (!this.#services.has(service)) await this.#open(service).catch(() => undefined);
     const answers: Answered[] = [];
