@@ -61,7 +61,6 @@ function forkWorker(number: number, format: 'json' | 'text', cwd: string): Child
     cwd,
     env: { ...process.env, [MARK]: String(number), [FORMAT]: format },
     execArgv: process.execArgv,
-    serialization: 'advanced',
   });
   // Also for exits that wait for nothing, as after a second signal.
   const kill = (): void => {

@@ -3,19 +3,27 @@ import type { ListenOptions, Server } from 'node:net';
 import { BindError } from './bind-error.ts';
 import type { ListenerSpec } from './listener-spec.ts';
 
-/** What `net.Server.listen` is given. Rejects with the system's error when there is no such place. */
-export type ListenPlace = (spec: ListenerSpec) => Promise<ListenOptions> | ListenOptions;
+export interface Place {
+  /** What `net.Server.listen` is given: an address, or the handle of a socket. */
+  readonly where: ListenOptions;
+  /** It is listened on. */
+  readonly listening?: () => void;
+}
 
-export const ownSocket: ListenPlace = ({ host, port }) => ({ host, port });
+/** Rejects with the system's error when there is no such place. */
+export type ListenPlace = (spec: ListenerSpec) => Promise<Place> | Place;
+
+export const ownSocket: ListenPlace = ({ host, port }) => ({ where: { host, port } });
 
 /** Rejects with a BindError that names listener, address and cause. */
 export async function listenAt(server: Server, spec: ListenerSpec, place: ListenPlace): Promise<void> {
   try {
-    const where = await place(spec);
+    const { where, listening } = await place(spec);
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen(where, () => {
         server.off('error', reject);
+        listening?.();
         resolve();
       });
     });

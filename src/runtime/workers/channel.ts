@@ -1,4 +1,7 @@
 // Questions and answers between the supervisor and one worker, over the channel that Node opens between a process and its child.
+//
+// What is told is JSON, which is quick, and told for every request; what is asked and answered may be anything that structured clone takes.
+import { deserialize, serialize } from 'node:v8';
 
 /** What is used of a child process in the supervisor, and of `process` in a worker. */
 export interface Wire {
@@ -8,7 +11,7 @@ export interface Wire {
 }
 
 /** Answers what the other end asks; may reject. An answer with a socket is a `WithHandle`. */
-export type Handlers = Readonly<Record<string, (argument: never) => unknown>>;
+export type Handlers = Readonly<Record<string, (argument: never, handle: never) => unknown>>;
 
 /** A listening socket travels beside a message, never in it. */
 export class WithHandle {
@@ -20,9 +23,9 @@ export class WithHandle {
 }
 
 type Message =
-  | { readonly ask: number; readonly about: string; readonly argument: unknown }
+  | { readonly ask: number; readonly about: string; readonly argument: string }
   | { readonly tell: string; readonly argument: unknown }
-  | { readonly answer: number; readonly value: unknown }
+  | { readonly answer: number; readonly value: string }
   | { readonly failed: number; readonly message: string; readonly code: string | undefined };
 
 interface Waiting {
@@ -64,12 +67,14 @@ export class Channel {
       };
       const timer = timeoutMs === undefined ? null : setTimeout(late, timeoutMs);
       this.#waiting.set(ask, { resolve: resolve as Waiting['resolve'], reject, timer });
-      this.#send({ ask, about, argument });
+      this.#send({ ask, about, argument: packed(argument) });
     });
   }
 
-  tell(about: string, argument?: unknown): void {
-    if (!this.#closed) this.#send({ tell: about, argument });
+  /** JSON. `sent` is called once the message is on its way, or never will be: a socket that went with it can be let go. */
+  tell(about: string, argument?: unknown, handle?: unknown, sent?: () => void): void {
+    if (this.#closed) sent?.();
+    else this.#send({ tell: about, argument }, handle, sent);
   }
 
   /** The other end is gone: nothing comes any more. */
@@ -87,22 +92,22 @@ export class Channel {
   readonly #received = (received: unknown, handle: unknown): void => {
     const message = received as Message;
     if ('answer' in message) {
-      this.#settle(message.answer)?.resolve(handle === undefined ? message.value : handle);
+      this.#settle(message.answer)?.resolve(handle === undefined ? unpacked(message.value) : handle);
     } else if ('failed' in message) {
       const { failed, code } = message;
       this.#settle(failed)?.reject(Object.assign(new Error(message.message), code === undefined ? {} : { code }));
     } else if ('tell' in message) {
-      void this.#handlers[message.tell](message.argument as never);
+      void this.#handlers[message.tell](message.argument as never, handle as never);
     } else {
-      void this.#answer(message.ask, message.about, message.argument);
+      void this.#answer(message.ask, message.about, unpacked(message.argument));
     }
   };
 
   async #answer(ask: number, about: string, argument: unknown): Promise<void> {
     try {
-      const value = await this.#handlers[about](argument as never);
-      if (value instanceof WithHandle) this.#send({ answer: ask, value: null }, value.handle);
-      else this.#send({ answer: ask, value });
+      const value = await this.#handlers[about](argument as never, undefined as never);
+      if (value instanceof WithHandle) this.#send({ answer: ask, value: packed(null) }, value.handle);
+      else this.#send({ answer: ask, value: packed(value) });
     } catch (error) {
       const { message, code } = error as NodeJS.ErrnoException;
       this.#send({ failed: ask, message, code });
@@ -117,12 +122,20 @@ export class Channel {
   }
 
   /** A message that cannot be sent meets an end that is about to be noticed: `close` settles what waits. */
-  #send(message: Message, handle?: unknown): void {
+  #send(message: Message, handle?: unknown, sent: () => void = () => {}): void {
     if (this.#closed) return;
     try {
-      this.#wire.send(message, handle, () => {});
+      this.#wire.send(message, handle, sent);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ERR_IPC_CHANNEL_CLOSED') throw error;
     }
   }
+}
+
+function packed(value: unknown): string {
+  return serialize(value).toString('base64');
+}
+
+function unpacked(text: string): unknown {
+  return deserialize(Buffer.from(text, 'base64'));
 }

@@ -14,6 +14,7 @@ import { openMeshIdentity } from '../mesh-identity.ts';
 import { nothingToRun } from '../roles.ts';
 import { RolloutStore } from '../rollouts.ts';
 import { specsOf } from '../snapshot.ts';
+import { type Handed, type Handle, Shares } from './balance.ts';
 import { type Asked, CentralDesk, type CentralServices } from './central.ts';
 import { WithHandle } from './channel.ts';
 import { FleetMetrics } from './fleet-metrics.ts';
@@ -56,6 +57,11 @@ export class Fleet implements Engine {
   readonly #central: CentralDesk;
   readonly #identity: IdentityDesk;
   readonly #metrics: FleetMetrics;
+  readonly #shares = new Shares((number, about, argument, client) => {
+    const channel = this.#slots[number - 1].worker?.channel;
+    if (channel === undefined) client?.close();
+    else channel.tell(about, argument, client, () => client?.close());
+  });
   readonly #restarted: Counter;
   #config: Config | null = null;
   #revision = 0;
@@ -72,7 +78,7 @@ export class Fleet implements Engine {
     this.rollouts = new RolloutStore(new TimerWheel({ onError() {} }), logger);
     this.#central = new CentralDesk(options.services);
     this.#identity = new IdentityDesk(openIdentity, logger, (number, supply) =>
-      this.#slots[number - 1].worker?.channel.tell('identity', supply),
+      this.#slots[number - 1].worker?.channel.ask('identity', supply).catch(() => undefined),
     );
     this.#slots = Array.from({ length: count }, (_, index) => ({
       number: index + 1,
@@ -207,6 +213,7 @@ export class Fleet implements Engine {
   async #commit(worker: WorkerProcess): Promise<void> {
     // Whoever cannot follow is replaced, by one that serves the new config.
     await worker.commit().catch((error) => worker.kill((error as Error).message));
+    if (worker.serving) this.#shares.joined(worker.number);
   }
 
   async #abandon(slot: Slot): Promise<void> {
@@ -227,11 +234,14 @@ export class Fleet implements Engine {
         central: (batch: readonly Asked[]) =>
           this.#central.handle(number, batch, (answers) => worker.channel.tell('central', answers)),
         identity: (need: IdentityNeed) => this.#identity.need(number, need),
+        connections: (count: number) => this.#shares.counted(number, count),
+        connection: (handed: Handed, client: Handle) => this.#shares.hand(number, handed, client),
         identityUnused: (key: string) => this.#identity.unused(number, key),
       },
       () => performance.now(),
     );
-    worker.channel.tell('begin', { roles, secret });
+    // Whoever does not take it cannot prepare anything either.
+    worker.channel.ask('begin', { roles, secret }).catch(() => undefined);
     slot.worker = worker;
     void worker.ended.then((how) => this.#ended(slot, worker, how));
     return worker;
@@ -241,6 +251,7 @@ export class Fleet implements Engine {
     slot.worker = null;
     this.#central.gone(slot.number);
     this.#identity.gone(slot.number);
+    this.#shares.gone(slot.number);
     this.#metrics.gone(worker);
     if (this.#closing || this.#config === null) return;
     const delayMs = slot.restarts.next(worker.servedMs);

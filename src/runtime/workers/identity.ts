@@ -106,11 +106,11 @@ interface Held {
 export class IdentityDesk {
   readonly #open: OpenIdentity;
   readonly #log: IdentityLog;
-  readonly #supply: (worker: number, supply: IdentitySupply) => void;
+  readonly #supply: (worker: number, supply: IdentitySupply) => unknown;
   /** As many as configs in force and about to be. */
   readonly #held = new Map<string, Held>();
 
-  constructor(open: OpenIdentity, log: IdentityLog, supply: (worker: number, supply: IdentitySupply) => void) {
+  constructor(open: OpenIdentity, log: IdentityLog, supply: (worker: number, supply: IdentitySupply) => unknown) {
     this.#open = open;
     this.#log = log;
     this.#supply = supply;

@@ -5,6 +5,7 @@ import { setProcessSecret } from '../../process-secret.ts';
 import type { Answers } from '../engine.ts';
 import { Installation, type InstallationOptions, type PreparedConfig } from '../installation.ts';
 import type { Roles } from '../snapshot.ts';
+import { addressOf, type Handle, Share } from './balance.ts';
 import { CentralClient } from './central.ts';
 import { Channel, type Wire } from './channel.ts';
 import { IdentityClient, type IdentitySupply } from './identity.ts';
@@ -41,9 +42,14 @@ export function serveAsWorker({ wire, ...options }: WorkerOptions): Promise<void
         central,
         openIdentity: identity.open,
         openAdmin: () => Promise.reject(new Error('the admin server is the supervisor’s')),
-        place: ({ key, host, port }) => channel.ask('socket', { key, host, port }),
+        place: async ({ key, host, port }) => {
+          const handle = await channel.ask<Handle>('socket', { key, host, port });
+          return { where: handle as object, listening: () => share.opened(addressOf({ key, host, port }), handle) };
+        },
       });
     },
+    connection: (at: string, client: Handle) => share.handed(at, client),
+    fewest: (count: number) => share.fewest(count),
     async prepare(config: Config): Promise<readonly Problem[]> {
       prepared = await running().prepare(config);
       return prepared.problems;
@@ -67,8 +73,14 @@ export function serveAsWorker({ wire, ...options }: WorkerOptions): Promise<void
   });
   const central = new CentralClient(channel);
   const identity = new IdentityClient(channel);
+  const share = new Share(channel, () => {
+    let open = 0;
+    for (const count of installation?.listeners.connections().values() ?? []) open += count;
+    return open;
+  });
 
   async function close(): Promise<void> {
+    share.close();
     await prepared?.abandon();
     await installation?.close();
     ended();

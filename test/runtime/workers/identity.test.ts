@@ -42,7 +42,7 @@ function mesh() {
       return from.made;
     },
     LOG,
-    (worker, supply) => workers[worker - 1].supply.tell('identity', supply),
+    (worker, supply) => workers[worker - 1].supply.ask('identity', supply),
   );
   for (const number of [1, 2]) {
     const [a, b] = wires();

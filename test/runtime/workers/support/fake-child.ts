@@ -8,7 +8,7 @@ export class FakeWire extends EventEmitter implements Wire {
   other: FakeWire | null = null;
 
   send(message: unknown, handle: unknown, done: (error: Error | null) => void): void {
-    const copy = structuredClone(message);
+    const copy = JSON.parse(JSON.stringify(message)) as unknown;
     setImmediate(() => {
       this.other?.emit('message', copy, handle);
       done(null);
@@ -46,13 +46,15 @@ export class FakeChild extends FakeWire implements Child {
       abandon: () => {},
       pulse: () => ({ inFlight: 1 }),
       drain: () => {},
+      fewest: () => {},
+      connection: () => {},
       close: () => this.exit(0, null),
     };
     const all = Object.entries({ ...defaults, ...script }).map(([about, answer]) => [
       about,
-      (argument: never) => {
+      (argument: never, handle: never) => {
         this.heard.push([about, argument]);
-        return answer(argument);
+        return answer(argument, handle);
       },
     ]);
     this.channel = new Channel(end, Object.fromEntries(all));
