@@ -149,7 +149,7 @@ const countOrAuto = Type.Unsafe<number | string>({
   maximum: MAX_WORKERS,
   patternErrorMessage: `must be a whole number from 1 to ${MAX_WORKERS}, or auto`,
   description:
-    'Processes that serve the same listeners: `auto` is one for each core that this process may use. Read at start; see [workers](workers.md). For `selvedge run`; the library serves with one.',
+    'Processes that serve the same listeners: `auto` is one for each core that this process may use. Read at start. For `selvedge run`: the library serves with the process that calls it.',
   default: 1,
   examples: ['auto'],
 });
