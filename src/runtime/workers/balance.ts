@@ -9,6 +9,8 @@ const MARGIN = 4;
 const MARGIN_SHARE = 0.25;
 /** Instead of infinity, which JSON does not know. */
 const NOBODY_ELSE = Number.MAX_SAFE_INTEGER;
+/** Connections on their way to a supervisor that says nothing: beyond these it is taken for stuck, and they stay. */
+const MAX_UNANSWERED = 32;
 /** How often a worker says how many it has, when that has changed. */
 const REPORT_MS = 100;
 
@@ -41,6 +43,7 @@ export class Share {
   /** Of the worker that has the fewest connections. */
   #fewest = NOBODY_ELSE;
   #reported = 0;
+  #unanswered = 0;
 
   /** @param count open connections of this worker */
   constructor(channel: Pick<Channel, 'tell'>, count: () => number) {
@@ -56,8 +59,12 @@ export class Share {
     this.#doors.set(at, (client) => accept.call(handle, 0, client));
     handle.onconnection = (error, client) => {
       const has = this.#count();
-      if (client === undefined || error !== 0 || !isTooMany(has, this.#fewest)) accept.call(handle, error, client);
-      else this.#channel.tell('connection', { at, has }, client, () => client.close());
+      if (client === undefined || error !== 0 || this.#unanswered >= MAX_UNANSWERED || !isTooMany(has, this.#fewest)) {
+        accept.call(handle, error, client);
+        return;
+      }
+      this.#unanswered++;
+      this.#channel.tell('connection', { at, has }, client, () => client.close());
     };
   }
 
@@ -70,6 +77,7 @@ export class Share {
   }
 
   fewest(count: number): void {
+    this.#unanswered = 0;
     this.#fewest = count;
   }
 
@@ -94,10 +102,16 @@ export class Shares {
   /** By worker; those that serve. */
   readonly #counts = new Map<number, number>();
   readonly #tell: (worker: number, about: string, argument: unknown, handle?: Handle) => void;
+  readonly #answers: (worker: number) => boolean;
   #told = NOBODY_ELSE;
 
-  constructor(tell: (worker: number, about: string, argument: unknown, handle?: Handle) => void) {
+  /** @param answers whether a worker does what it is told: one that hangs is handed nothing */
+  constructor(
+    tell: (worker: number, about: string, argument: unknown, handle?: Handle) => void,
+    answers: (worker: number) => boolean,
+  ) {
     this.#tell = tell;
+    this.#answers = answers;
   }
 
   /** It serves: what is too much for others may come to it. */
@@ -119,7 +133,8 @@ export class Shares {
   hand(from: number, { at, has }: Handed, client: Handle): void {
     this.#counts.set(from, has);
     let to = from;
-    for (const [worker, count] of this.#counts) if (count < (this.#counts.get(to) as number)) to = worker;
+    for (const [worker, count] of this.#counts)
+      if (count < (this.#counts.get(to) as number) && this.#answers(worker)) to = worker;
     this.#counts.set(to, (this.#counts.get(to) as number) + 1);
     this.#tell(to, 'connection', at, client);
     this.#tellFewest(from);

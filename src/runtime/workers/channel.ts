@@ -97,7 +97,7 @@ export class Channel {
       const { failed, code } = message;
       this.#settle(failed)?.reject(Object.assign(new Error(message.message), code === undefined ? {} : { code }));
     } else if ('tell' in message) {
-      void this.#handlers[message.tell](message.argument as never, handle as never);
+      void this.#handlers[message.tell]?.(message.argument as never, handle as never);
     } else {
       void this.#answer(message.ask, message.about, unpacked(message.argument));
     }

@@ -57,11 +57,14 @@ export class Fleet implements Engine {
   readonly #central: CentralDesk;
   readonly #identity: IdentityDesk;
   readonly #metrics: FleetMetrics;
-  readonly #shares = new Shares((number, about, argument, client) => {
-    const channel = this.#slots[number - 1].worker?.channel;
-    if (channel === undefined) client?.close();
-    else channel.tell(about, argument, client, () => client?.close());
-  });
+  readonly #shares = new Shares(
+    (number, about, argument, client) => {
+      const channel = this.#slots[number - 1].worker?.channel;
+      if (channel === undefined) client?.close();
+      else channel.tell(about, argument, client, () => client?.close());
+    },
+    (number) => this.#slots[number - 1].worker?.answers === true,
+  );
   readonly #restarted: Counter;
   #config: Config | null = null;
   #revision = 0;

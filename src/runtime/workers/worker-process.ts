@@ -77,6 +77,11 @@ export class WorkerProcess {
     return this.#servingSince !== null && !this.#over;
   }
 
+  /** It has said that it is there when it was last asked; asked just now counts as well. */
+  get answers(): boolean {
+    return this.#missed <= 1 && !this.#over;
+  }
+
   /** Milliseconds since its first config was in force. */
   get servedMs(): number {
     return this.#servingSince === null ? 0 : this.#now() - this.#servingSince;

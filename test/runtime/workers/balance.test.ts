@@ -21,11 +21,15 @@ function fleet(t: { teardown(end: () => void): void }, count: number) {
   const told: [number, string, unknown][] = [];
   const shares: Share[] = [];
   const doors: Handle[] = [];
-  const supervisor = new Shares((worker, about, argument, client) => {
-    told.push([worker, about, argument]);
-    if (about === 'fewest') shares[worker].fewest(argument as number);
-    else shares[worker].handed(argument as string, client as Handle);
-  });
+  const hanging = new Set<number>();
+  const supervisor = new Shares(
+    (worker, about, argument, client) => {
+      told.push([worker, about, argument]);
+      if (about === 'fewest') shares[worker].fewest(argument as number);
+      else shares[worker].handed(argument as string, client as Handle);
+    },
+    (worker) => !hanging.has(worker),
+  );
   for (let worker = 0; worker < count; worker++) {
     const mine: Connection[] = [];
     accepted.push(mine);
@@ -45,7 +49,7 @@ function fleet(t: { teardown(end: () => void): void }, count: number) {
   }
   for (let worker = 0; worker < count; worker++) supervisor.joined(worker);
   const arrive = (worker: number) => doors[worker].onconnection?.(0, connection());
-  return { accepted, arrive, supervisor, shares, doors, told };
+  return { accepted, arrive, supervisor, shares, doors, told, hanging };
 }
 
 t.test('a burst that one worker takes ends up with all of them', async (t) => {
@@ -80,6 +84,31 @@ t.test('a worker without others keeps everything, and so do those that are left'
     accepted.map((mine) => mine.length),
     [50, 0],
   );
+});
+
+t.test('a worker that hangs is handed nothing', async (t) => {
+  const { accepted, arrive, hanging } = fleet(t, 2);
+  hanging.add(1);
+  for (let i = 0; i < 50; i++) arrive(0);
+  t.strictSame(
+    accepted.map((mine) => mine.length),
+    [50, 0],
+  );
+});
+
+t.test('a supervisor that says nothing is handed no more than it may lose', async (t) => {
+  let handed = 0;
+  let kept = 0;
+  const share = new Share({ tell: () => handed++ }, () => 100);
+  t.teardown(() => share.close());
+  const door: Handle = { onconnection: () => kept++, close() {} };
+  share.opened('127.0.0.1 80', door);
+  share.fewest(0);
+  for (let i = 0; i < 50; i++) door.onconnection?.(0, connection());
+  t.strictSame([handed, kept], [32, 18]);
+  share.fewest(0);
+  door.onconnection?.(0, connection());
+  t.equal(handed, 33);
 });
 
 t.test('a failed accept is whoever listens to hear of; what no listener takes any more is closed', async (t) => {
