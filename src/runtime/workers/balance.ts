@@ -39,6 +39,8 @@ export class Share {
   readonly #count: () => number;
   /** Those that listen, with Node's own way in. As many as addresses were ever listened on. */
   readonly #doors = new Map<string, (client: Handle) => void>();
+  /** On their way to the supervisor; where they came in. */
+  readonly #leaving = new Map<Handle, string>();
   readonly #reports: NodeJS.Timeout;
   /** Of the worker that has the fewest connections. */
   #fewest = NOBODY_ELSE;
@@ -64,7 +66,11 @@ export class Share {
         return;
       }
       this.#unanswered++;
-      this.#channel.tell('connection', { at, has }, client, () => client.close());
+      this.#leaving.set(client, at);
+      this.#channel.tell('connection', { at, has }, client, () => {
+        this.#leaving.delete(client);
+        client.close();
+      });
     };
   }
 
@@ -79,6 +85,14 @@ export class Share {
   fewest(count: number): void {
     this.#unanswered = 0;
     this.#fewest = count;
+  }
+
+  /** Nobody is there to hand anything to: what was on its way stays here. */
+  alone(): void {
+    this.close();
+    this.#fewest = NOBODY_ELSE;
+    for (const [client, at] of this.#leaving) this.handed(at, client);
+    this.#leaving.clear();
   }
 
   close(): void {
@@ -97,19 +111,21 @@ function isTooMany(has: number, fewest: number): boolean {
   return has > fewest + Math.max(MARGIN, fewest * MARGIN_SHARE);
 }
 
+/** `sent` is called once `handle` is on its way; not at all where the worker ends before. */
+type TellWorker = (worker: number, about: string, argument: unknown, handle?: Handle, sent?: () => void) => void;
+
 /** In the supervisor. */
 export class Shares {
   /** By worker; those that serve. */
   readonly #counts = new Map<number, number>();
-  readonly #tell: (worker: number, about: string, argument: unknown, handle?: Handle) => void;
+  readonly #tell: TellWorker;
+  /** On their way to a worker: Node sends one after the other, and says nothing of those that a worker which ends leaves behind. */
+  readonly #underWay = new Map<Handle, { readonly to: number; readonly at: string }>();
   readonly #answers: (worker: number) => boolean;
   #told = NOBODY_ELSE;
 
   /** @param answers whether a worker does what it is told: one that hangs is handed nothing */
-  constructor(
-    tell: (worker: number, about: string, argument: unknown, handle?: Handle) => void,
-    answers: (worker: number) => boolean,
-  ) {
+  constructor(tell: TellWorker, answers: (worker: number) => boolean) {
     this.#tell = tell;
     this.#answers = answers;
   }
@@ -126,18 +142,34 @@ export class Shares {
 
   gone(worker: number): void {
     this.#counts.delete(worker);
+    const left = [...this.#underWay].filter(([, { to }]) => to === worker);
+    for (const [client, { at }] of left) {
+      this.#underWay.delete(client);
+      this.#place(at, client);
+    }
     this.#tellFewest(null);
   }
 
   /** To whoever has the fewest, which may be where it comes from. */
   hand(from: number, { at, has }: Handed, client: Handle): void {
-    this.#counts.set(from, has);
-    let to = from;
-    for (const [worker, count] of this.#counts)
-      if (count < (this.#counts.get(to) as number) && this.#answers(worker)) to = worker;
-    this.#counts.set(to, (this.#counts.get(to) as number) + 1);
-    this.#tell(to, 'connection', at, client);
+    if (this.#counts.has(from)) this.#counts.set(from, has);
+    this.#place(at, client);
     this.#tellFewest(from);
+  }
+
+  #place(at: string, client: Handle): void {
+    const able = [...this.#counts].filter(([worker]) => this.#answers(worker));
+    const [first, ...others] = able.length > 0 ? able : [...this.#counts];
+    if (first === undefined) {
+      client.close();
+      return;
+    }
+    const [to, count] = others.reduce((least, one) => (one[1] < least[1] ? one : least), first);
+    this.#counts.set(to, count + 1);
+    this.#underWay.set(client, { to, at });
+    this.#tell(to, 'connection', at, client, () => {
+      if (this.#underWay.delete(client)) client.close();
+    });
   }
 
   /** `also`: somebody who goes by an old number. */

@@ -71,10 +71,9 @@ export class Channel {
     });
   }
 
-  /** JSON. `sent` is called once the message is on its way, or never will be: a socket that went with it can be let go. */
+  /** JSON. `sent` is called once the message is on its way: a socket that went with it can be let go. */
   tell(about: string, argument?: unknown, handle?: unknown, sent?: () => void): void {
-    if (this.#closed) sent?.();
-    else this.#send({ tell: about, argument }, handle, sent);
+    if (!this.#closed) this.#send({ tell: about, argument }, handle, sent);
   }
 
   /** The other end is gone: nothing comes any more. */

@@ -58,11 +58,7 @@ export class Fleet implements Engine {
   readonly #identity: IdentityDesk;
   readonly #metrics: FleetMetrics;
   readonly #shares = new Shares(
-    (number, about, argument, client) => {
-      const channel = this.#slots[number - 1].worker?.channel;
-      if (channel === undefined) client?.close();
-      else channel.tell(about, argument, client, () => client?.close());
-    },
+    (number, ...told) => this.#slots[number - 1].worker?.channel.tell(...told),
     (number) => this.#slots[number - 1].worker?.answers === true,
   );
   readonly #restarted: Counter;

@@ -89,6 +89,7 @@ export function serveAsWorker({ wire, ...options }: WorkerOptions): Promise<void
   wire.once('disconnect', () => {
     channel.close();
     central.close();
+    share.alone();
     void drainAlone();
   });
 

@@ -22,8 +22,11 @@ function fleet(t: { teardown(end: () => void): void }, count: number) {
   const shares: Share[] = [];
   const doors: Handle[] = [];
   const hanging = new Set<number>();
+  const stuck = new Set<number>();
   const supervisor = new Shares(
-    (worker, about, argument, client) => {
+    (worker, about, argument, client, sent) => {
+      if (stuck.has(worker) && about === 'connection') return;
+      sent?.();
       told.push([worker, about, argument]);
       if (about === 'fewest') shares[worker].fewest(argument as number);
       else shares[worker].handed(argument as string, client as Handle);
@@ -49,7 +52,7 @@ function fleet(t: { teardown(end: () => void): void }, count: number) {
   }
   for (let worker = 0; worker < count; worker++) supervisor.joined(worker);
   const arrive = (worker: number) => doors[worker].onconnection?.(0, connection());
-  return { accepted, arrive, supervisor, shares, doors, told, hanging };
+  return { accepted, arrive, supervisor, shares, doors, told, hanging, stuck };
 }
 
 t.test('a burst that one worker takes ends up with all of them', async (t) => {
@@ -94,6 +97,27 @@ t.test('a worker that hangs is handed nothing', async (t) => {
     accepted.map((mine) => mine.length),
     [50, 0],
   );
+});
+
+t.test('what was on its way to a worker that ended goes to another one', async (t) => {
+  const { accepted, arrive, stuck, supervisor } = fleet(t, 2);
+  stuck.add(1);
+  for (let i = 0; i < 50; i++) arrive(0);
+  t.ok(accepted[0].length < 50);
+  supervisor.gone(1);
+  t.equal(accepted[0].length, 50);
+});
+
+t.test('what was on its way to a supervisor that ended stays', async (t) => {
+  let kept = 0;
+  const share = new Share({ tell() {} }, () => 100);
+  const door: Handle = { onconnection: () => kept++, close() {} };
+  share.opened('127.0.0.1 80', door);
+  share.fewest(0);
+  for (let i = 0; i < 3; i++) door.onconnection?.(0, connection());
+  t.equal(kept, 0);
+  share.alone();
+  t.equal(kept, 3);
 });
 
 t.test('a supervisor that says nothing is handed no more than it may lose', async (t) => {
