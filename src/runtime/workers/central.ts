@@ -29,6 +29,8 @@ export class CentralClient implements Central {
   /** One that has questions is under way: what comes meanwhile travels behind it, together. The busier, the larger. */
   #underWay = false;
   #scheduled = false;
+  /** It did not answer in time: until it does, nobody waits for it. */
+  #stuck = false;
   #ids = 0;
   #gone = false;
 
@@ -38,8 +40,8 @@ export class CentralClient implements Central {
 
   ask(service: string, question: unknown, { timeoutMs = TIMEOUT_MS, onLate }: CentralQuestion = {}): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      if (this.#gone) {
-        reject(new Error('the supervisor is gone'));
+      if (this.#gone || this.#stuck) {
+        reject(new Error(this.#gone ? 'the supervisor is gone' : 'the supervisor does not answer'));
         return;
       }
       const id = ++this.#ids;
@@ -56,6 +58,7 @@ export class CentralClient implements Central {
   /** What the supervisor answered. */
   answered(answers: readonly Answered[]): void {
     this.#underWay = false;
+    this.#stuck = false;
     this.#schedule();
     for (const [id, answer, failure] of answers) {
       const waiting = this.#waiting.get(id);
@@ -86,7 +89,8 @@ export class CentralClient implements Central {
     waiting.late = true;
     // One that was never sent needs no answer.
     const sent = !this.#batch.some(([asked]) => asked === id);
-    if (!sent) this.#batch = this.#batch.filter(([asked]) => asked !== id);
+    if (sent) this.#stuck = true;
+    else this.#batch = this.#batch.filter(([asked]) => asked !== id);
     if (!sent || waiting.onLate === undefined) this.#waiting.delete(id);
     waiting.reject(new Error(`the supervisor did not answer within ${timeoutMs} ms`));
   }

@@ -60,12 +60,26 @@ t.test('what a service throws reaches who asked, and nobody else', async (t) => 
 t.test('an answer that is late is an error, and goes where late ones go', async (t) => {
   const { client, deliver } = pair({ ask: () => 'granted' });
   const late: unknown[] = [];
-  const asked = client.ask('counts', 'a', { timeoutMs: 1, onLate: (answer) => late.push(answer) });
-  await t.rejects(asked, /did not answer within 1 ms/);
+  const asked = client.ask('counts', 'a', { timeoutMs: 50, onLate: (answer) => late.push(answer) });
+  await turn();
+  await t.rejects(asked, /did not answer within 50 ms/);
   await deliver();
   t.strictSame(late, ['granted']);
   client.answered([[1, 'again', null]]);
   t.strictSame(late, ['granted'], 'once');
+});
+
+t.test('while it does not answer, nobody waits for it', async (t) => {
+  const { client, deliver } = pair({ ask: () => 'fine' });
+  const unanswered = client.ask('counts', 'a', { timeoutMs: 50 });
+  await turn();
+  await t.rejects(unanswered, /did not answer within 50 ms/);
+  await t.rejects(client.ask('counts', 'b'), /the supervisor does not answer/);
+  await deliver();
+  const asked = client.ask('counts', 'c');
+  await turn();
+  await deliver();
+  t.equal(await asked, 'fine');
 });
 
 t.test('without a supervisor everything fails at once', async (t) => {
