@@ -26,12 +26,7 @@ for (const stream of [process.stdout, process.stderr]) {
 
 let code: number;
 try {
-  code = await runCommandLine(COMMANDS, process.argv.slice(2), {
-    stdout: process.stdout,
-    stderr: process.stderr,
-    env: process.env,
-    cwd: process.cwd(),
-  });
+  code = await main();
 } catch (error) {
   process.stderr.write(
     `selvedge: this is a defect of Selvedge, please report it\n${(error as Error).stack ?? String(error)}\n`,
@@ -40,3 +35,17 @@ try {
 }
 // A config in TypeScript may have left handles open; what was written must still arrive.
 process.stdout.write('', () => process.exit(code));
+
+async function main(): Promise<number> {
+  if (process.env.SELVEDGE_WORKER !== undefined) {
+    const { runWorker, workerNumber } = await import('./cli/worker.ts');
+    const worker = workerNumber();
+    if (worker !== null) return runWorker(worker);
+  }
+  return runCommandLine(COMMANDS, process.argv.slice(2), {
+    stdout: process.stdout,
+    stderr: process.stderr,
+    env: process.env,
+    cwd: process.cwd(),
+  });
+}

@@ -135,6 +135,31 @@ export interface Exchange {
 /** State that outlives a chain: the same object for every chain and across reloads while anyone uses it. */
 export type Shared = <T>(key: string, make: () => T, dispose?: (value: T) => void) => T;
 
+/**
+ * Counts that all workers of a process share, kept where it supervises them. What is asked within one turn of the event loop travels
+ * together.
+ */
+export interface Central {
+  /** Rejects when there is no answer within `timeoutMs` (default 100). An answer that comes later goes to `onLate`. */
+  ask(service: string, question: unknown, options?: CentralQuestion): Promise<unknown>;
+  /** Nobody waits for it. */
+  tell(service: string, message: unknown): void;
+}
+
+export interface CentralQuestion {
+  readonly timeoutMs?: number;
+  readonly onLate?: (answer: unknown) => void;
+}
+
+/** The other end of `Central`, in the supervisor. */
+export interface CentralService {
+  /** What it throws reaches who asked. */
+  ask(worker: number, question: unknown): unknown;
+  tell(worker: number, message: unknown): void;
+  /** It has ended: what it held is free. */
+  gone(worker: number): void;
+}
+
 /** How requests are sent upstream. What is left out is as the route, the service or the defaults say. */
 export interface Policies {
   readonly retry?: RetryPolicy;
@@ -238,6 +263,8 @@ declare module 'fastify' {
      * function returns, asked in `preHandler`. Null: the client address is charged. Set them while the plugin loads.
      */
     readonly rateLimitKeys: Map<string, (request: FastifyRequest) => string | null>;
+    /** What is counted once for all workers; null: this process is the only one. */
+    readonly central: Central | null;
     /** Process logger. */
     readonly logger: Logger;
   }

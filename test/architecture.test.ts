@@ -10,7 +10,18 @@ const src = join(import.meta.dirname, '../src');
  * A part is a folder or a file of src/; a file named with its folder has a place of its own.
  */
 const layers: readonly (readonly string[])[] = [
-  ['errors', 'units', 'timer-wheel', 'linked-list', 'slices', 'dispatch', 'lines', 'watch', 'private-files'],
+  [
+    'errors',
+    'units',
+    'timer-wheel',
+    'linked-list',
+    'slices',
+    'dispatch',
+    'lines',
+    'watch',
+    'private-files',
+    'process-secret',
+  ],
   ['http', 'schema-parts', 'identity/spiffe-id'],
   ['policies'],
   ['plugin'],
@@ -21,6 +32,7 @@ const layers: readonly (readonly string[])[] = [
   ['proxy'],
   ['runtime'],
   ['admin'],
+  ['assemble'],
   ['index'],
   ['cli'],
   ['main'],
@@ -29,7 +41,7 @@ const layers: readonly (readonly string[])[] = [
 /** Built-in plugins reach what a user's plugin reaches; only the library and the commands know the list. */
 const plugins = {
   may: ['plugin', 'errors', 'policies', 'http', 'units', 'dispatch', 'lines', 'private-files'],
-  importedBy: ['index', 'cli'],
+  importedBy: ['assemble', 'cli'],
 } as const;
 
 const level = new Map(layers.flatMap((row, index) => row.map((part) => [part, index] as const)));

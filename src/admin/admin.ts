@@ -7,24 +7,19 @@ import { formatProblem } from '../config/problem.ts';
 import { SelvedgeError } from '../errors.ts';
 import type { AdminServer } from '../runtime/admin-slot.ts';
 import type { Runtime } from '../runtime/control.ts';
+import type { Answers, Health } from '../runtime/engine.ts';
+import type { ServiceDescription } from '../upstream/service.ts';
 import { namesThisHost } from './host-check.ts';
 import { ROLLOUT_PAGES, serveRollouts } from './rollouts.ts';
 
 /** What the admin server shows of a runtime. */
 export type Inspected = Pick<
   Runtime,
-  | 'state'
-  | 'snapshot'
-  | 'loaded'
-  | 'loadedAt'
-  | 'revision'
-  | 'lastRejected'
-  | 'inFlight'
-  | 'addresses'
-  | 'rollouts'
-  | 'seenUnderAudit'
-  | 'identity'
+  'state' | 'loaded' | 'loadedAt' | 'revision' | 'lastRejected' | 'addresses' | 'engine'
 >;
+
+/** What `/metrics` answers. */
+export type Measurements = Pick<Registry, 'contentType' | 'metrics'>;
 
 /** Everything that can be asked, with what it answers. */
 const PAGES: Readonly<Record<string, string>> = {
@@ -45,7 +40,7 @@ const PAGES: Readonly<Record<string, string>> = {
 export async function openAdmin(
   admin: Admin,
   runtime: Inspected,
-  registry: Registry,
+  registry: Measurements,
   version: string,
 ): Promise<AdminServer> {
   const app = buildAdmin(admin, runtime, registry, version);
@@ -60,8 +55,10 @@ export async function openAdmin(
 }
 
 /** The app without a socket; `inject` drives it. */
-export function buildAdmin(admin: Admin, runtime: Inspected, registry: Registry, version: string): FastifyInstance {
+export function buildAdmin(admin: Admin, runtime: Inspected, registry: Measurements, version: string): FastifyInstance {
   const app = fastify({ logger: false, forceCloseConnections: true, bodyLimit: 1024, requestTimeout: 10_000 });
+  const ask = async <K extends keyof Answers>(about: K, nothing: Answers[K]): Promise<Answers[K]> =>
+    runtime.engine === null ? nothing : runtime.engine.ask(about);
   app.addHook('onRequest', async (request, reply) => {
     reply.headers({ 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' });
     if (namesThisHost(request.headers.host, admin.host, request.socket.localAddress)) return;
@@ -84,10 +81,10 @@ export function buildAdmin(admin: Admin, runtime: Inspected, registry: Registry,
   app.get('/', async () => ({ selvedge: version, pages: PAGES }));
   app.get('/livez', async () => ({ status: 'alive', state: runtime.state }));
   app.get('/readyz', async (_request, reply) => {
-    const reasons = unreadyReasons(runtime);
-    if (reasons.length > 0) reply.code(503);
-    const warnings = runtime.identity?.warnings ?? [];
-    return { status: reasons.length === 0 ? 'ready' : 'not ready', reasons, warnings, inFlight: runtime.inFlight };
+    const health = await healthOf(runtime);
+    const ready = health.reasons.length === 0;
+    if (!ready) reply.code(503);
+    return { status: ready ? 'ready' : 'not ready', ...health };
   });
   app.get('/metrics', async (_request, reply) => {
     reply.header('content-type', registry.contentType);
@@ -100,14 +97,16 @@ export function buildAdmin(admin: Admin, runtime: Inspected, registry: Registry,
     lastRejected: describeRejection(runtime),
     config: runtime.loaded?.provenance?.effective() ?? null,
   }));
-  app.get('/routes', async () => ({ routes: runtime.snapshot?.describeRoutes() ?? [] }));
-  app.get('/services', async () => ({ services: describeServices(runtime) }));
-  app.get('/endpoints', async () => ({ endpoints: describeServices(runtime).flatMap(endpointsOf) }));
-  app.get('/identity', async () => runtime.identity ?? NO_IDENTITY);
-  app.get('/authorization', async () => ({ seen: runtime.seenUnderAudit }));
+  app.get('/routes', async () => ({ routes: await ask('routes', []) }));
+  app.get('/services', async () => ({ services: await ask('services', []) }));
+  app.get('/endpoints', async () => ({
+    endpoints: (await ask('services', [])).flatMap(endpointsOf),
+  }));
+  app.get('/identity', async () => (await ask('identity', null)) ?? NO_IDENTITY);
+  app.get('/authorization', async () => ({ seen: await ask('seen', []) }));
   serveRollouts(
     app,
-    () => runtime.rollouts,
+    () => runtime.engine?.rollouts ?? null,
     (statusCode, message) => Object.assign(new Error(message), { statusCode }),
   );
   return app;
@@ -116,23 +115,20 @@ export function buildAdmin(admin: Admin, runtime: Inspected, registry: Registry,
 /** Of a process that speaks to no hop, and is none. */
 const NO_IDENTITY = { trustDomain: null, trusted: [], certificates: [], warnings: [] };
 
-/** Why traffic should go elsewhere; empty: it should come. */
-export function unreadyReasons(
-  runtime: Pick<Runtime, 'state' | 'snapshot' | 'revision' | 'identity'>,
-): readonly string[] {
-  if (runtime.state === 'draining' || runtime.state === 'stopped') return ['draining'];
-  const { snapshot } = runtime;
-  if (runtime.state !== 'running' || snapshot === null) return ['no config is in force yet'];
-  // A reload does not make unready what was ready before; an application that ends does.
-  const first = runtime.revision <= 1;
-  const unchecked = first ? snapshot.unchecked : [];
-  const expired = runtime.identity?.certificates.filter((certificate) => certificate.expired) ?? [];
-  return [
-    ...unchecked.map((service) => `service "${service}" has not been checked yet`),
-    ...snapshot.appProblems(first),
-    ...expired.map(({ id, expiresAt }) => `the certificate of ${id} expired at ${expiresAt}`),
-  ];
+/** Whether traffic should come, or why it should go elsewhere. */
+async function healthOf({ state, revision, engine }: Inspected): Promise<Health> {
+  const inForce = engine === null || revision === 0 ? null : await engine.ask('health');
+  const { warnings, inFlight, workers } = inForce ?? NOTHING_SERVED;
+  const reasons =
+    state === 'draining' || state === 'stopped'
+      ? ['draining']
+      : state !== 'running' || inForce === null
+        ? ['no config is in force yet']
+        : inForce.reasons;
+  return { reasons, warnings, inFlight, ...(workers === undefined ? {} : { workers }) };
 }
+
+const NOTHING_SERVED: Health = { reasons: [], warnings: [], inFlight: 0 };
 
 function describeRejection({ lastRejected }: Inspected) {
   if (lastRejected === null) return null;
@@ -140,11 +136,7 @@ function describeRejection({ lastRejected }: Inspected) {
   return { at, reason, problems: problems.map((problem) => ({ ...problem, text: formatProblem(problem) })) };
 }
 
-function describeServices({ snapshot }: Inspected) {
-  return [...(snapshot?.services.values() ?? [])].map((service) => service.describe());
-}
-
-function endpointsOf({ name, endpoints }: ReturnType<typeof describeServices>[number]) {
+function endpointsOf({ name, endpoints }: ServiceDescription) {
   return endpoints.map((endpoint) => ({ service: name, ...endpoint }));
 }
 

@@ -16,24 +16,25 @@ const THIS_MACHINE = new AddressSet(['127.0.0.0/8', '::1']);
 /** `problem`: how the admin server answers what is refused without an SLV_ code. */
 export function serveRollouts(
   app: FastifyInstance,
-  store: () => RolloutStore,
+  store: () => RolloutStore | null,
   problem: (status: number, detail: string) => Error,
 ): void {
-  app.get('/rollouts', async () => ({
-    rollouts: store()
-      .all()
-      .map((rollout) => store().describe(rollout)),
-  }));
+  app.get('/rollouts', async () => {
+    const rollouts = store();
+    return { rollouts: rollouts?.all().map((rollout) => rollouts.describe(rollout)) ?? [] };
+  });
   app.post('/rollouts/:route/:action', async (request) => {
     refuseForeignChange(request);
     const { route, action } = request.params as { route: string; action: string };
     if (action !== 'pause' && action !== 'resume' && action !== 'abort')
       throw problem(404, 'A rollout can be paused, resumed and aborted');
-    const rollout = store().get(route);
-    if (rollout === null) throw problem(404, `no route "${route}" with a rollout is in force here`);
+    const rollouts = store();
+    const rollout = rollouts?.get(route) ?? null;
+    if (rollouts === null || rollout === null)
+      throw problem(404, `no route "${route}" with a rollout is in force here`);
     const refusal = rollout[action]();
     if (refusal !== null) throw problem(409, refusal);
-    return store().describe(rollout);
+    return rollouts.describe(rollout);
   });
 }
 

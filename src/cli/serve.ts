@@ -1,11 +1,13 @@
 // From a config to a process that serves until it is told to stop: what `run` and `proxy` share.
 import { collectDefaultMetrics, Registry } from 'prom-client';
+import { assemble, type SelvedgeOptions } from '../assemble.ts';
 import { formatProblem } from '../config/problem.ts';
-import { ConfigError, createSelvedge, RoleError, type Selvedge, type SelvedgeOptions } from '../index.ts';
+import { ConfigError, RoleError, type Selvedge } from '../index.ts';
 import { openProcessLog } from '../runtime/process-log.ts';
 import { surviveUnhandledErrors, untilStopped } from '../runtime/signals.ts';
 import { type RunningApp, startApp } from './app.ts';
 import { EXIT, type Io, UsageError } from './command.ts';
+import { fleetOf } from './worker.ts';
 
 /** What stands behind `--`. */
 export interface AppCommand {
@@ -25,12 +27,14 @@ export async function serve(
   command: AppCommand | null = null,
 ): Promise<number> {
   const isTerminal = (io.stdout as { readonly isTTY?: boolean }).isTTY === true;
-  const log = openProcessLog({ format: isTerminal ? 'text' : 'json' });
+  const format = isTerminal ? 'text' : 'json';
+  const log = openProcessLog({ format });
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const errors = surviveUnhandledErrors({ log, registry });
   try {
-    const selvedge = await createSelvedge({ ...options, logger: log.logger, registry, env: io.env, cwd: io.cwd });
+    const openFleet = fleetOf(format, io.cwd);
+    const selvedge = assemble({ ...options, logger: log.logger, registry, env: io.env, cwd: io.cwd }, openFleet);
     let app: RunningApp | null = null;
     const stop = untilStopped(
       {

@@ -99,6 +99,11 @@ export class Cursor<T> {
     this.#report('error', this.place, path, message);
   }
 
+  /** About another place. */
+  errorIn(place: Place, message: string): void {
+    this.#report('error', place, '', message);
+  }
+
   #report(severity: Problem['severity'], place: Place, path: string, message: string): void {
     this.#findings.problems.push({ severity, place, path, message });
   }

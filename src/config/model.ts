@@ -21,6 +21,8 @@ export interface Config {
   /** Null: none. */
   readonly tracing: Tracing | null;
   readonly drain: Drain;
+  /** Processes that serve; `auto`: one for each core. */
+  readonly workers: number | 'auto';
   readonly mesh: Mesh;
   readonly gateways: readonly Gateway[];
   readonly services: readonly ServiceConfig[];

@@ -3,26 +3,41 @@ import type { CompleteConfig } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import type { Config, PluginUse } from './model.ts';
 
-type WithPlugins = Pick<Config, 'gateways' | 'services' | 'routes'>;
+type WithPlugins = Pick<Config, 'gateways' | 'services' | 'routes' | 'workers'>;
 
 const PLUGIN = 'rate-limit';
 
 /** `redis` of the config into the options of every `rate-limit` with `shared: true` that names none of its own. */
 export function withRedis<T extends WithPlugins>(config: T, written: Cursor<CompleteConfig>): T {
   const redis = written.at('redis').given();
-  if (redis === null) return config;
   let used = false;
-  const give = <U>(plugin: U): U => {
-    const { name, options } = plugin as Partial<PluginUse>;
-    if (name !== PLUGIN || options?.shared !== true || options.redis !== undefined) return plugin;
-    used = true;
-    return { ...plugin, options: { ...options, redis: redis.value } };
-  };
+  const given = mapPlugins(config, (use) => {
+    const { options } = use;
+    if (options.shared === true && options.redis === undefined && redis !== null) {
+      used = true;
+      return { ...use, options: { ...options, redis: redis.value } };
+    }
+    // Counted in this process, where nothing can fail.
+    if (options.shared !== true && options.onStoreFailure === 'deny' && config.workers === 1)
+      written.errorIn(
+        use.at,
+        '"onStoreFailure" has a meaning only together with "shared: true", or with several "workers"',
+      );
+    return use;
+  });
+  if (!used) redis?.warn('nothing counts there: no "rate-limit" says "shared: true"');
+  return given;
+}
+
+function mapPlugins<T extends WithPlugins>(config: T, map: (use: PluginUse) => PluginUse): T {
   const each = <U extends { readonly plugins: readonly unknown[] }>(scopes: readonly U[]): U[] =>
-    scopes.map((scope) => ({ ...scope, plugins: scope.plugins.map(give) }));
+    scopes.map((scope) => ({
+      ...scope,
+      plugins: scope.plugins.map((plugin) =>
+        (plugin as Partial<PluginUse>).name === PLUGIN ? map(plugin as PluginUse) : plugin,
+      ),
+    }));
   const { services, routes } = config;
   const gateways = config.gateways.map((gateway) => ({ ...gateway, listeners: each(gateway.listeners) }));
-  const given = { ...config, gateways: each(gateways), services: each(services), routes: each(routes) };
-  if (!used) redis.warn('nothing counts there: no "rate-limit" says "shared: true"');
-  return given;
+  return { ...config, gateways: each(gateways), services: each(services), routes: each(routes) };
 }

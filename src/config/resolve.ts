@@ -31,6 +31,7 @@ export function resolveConfig(config: Cursor<CompleteConfig>, cwd: string, clock
       graceMs: milliseconds(drain.at('grace').filled()),
       timeoutMs: milliseconds(drain.at('timeout').filled()),
     },
+    workers: resolveWorkers(config),
     mesh,
     gateways: config
       .at('gateways')
@@ -51,6 +52,18 @@ export function resolveConfig(config: Cursor<CompleteConfig>, cwd: string, clock
     authorization: resolveAuthorization(config, mesh.trustDomain),
   };
   return freeze(withRedis(resolved, config));
+}
+
+function resolveWorkers(config: Cursor<CompleteConfig>): Config['workers'] {
+  const { value } = config.at('workers').filled();
+  const workers = value === 'auto' ? value : Number(value);
+  if (workers === 1) return workers;
+  for (const route of config.at('routes').filled().items())
+    route
+      .at('rollout')
+      .given()
+      ?.error('needs "workers: 1": every worker would measure and move its own share of the requests');
+  return workers;
 }
 
 function resolveAdmin(admin: Cursor<NonNullable<CompleteConfig['admin']>>): Config['admin'] {

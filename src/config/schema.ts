@@ -140,6 +140,20 @@ const tracing = Type.Union(
   },
 );
 
+const MAX_WORKERS = 64;
+
+const countOrAuto = Type.Unsafe<number | string>({
+  type: ['string', 'integer'],
+  pattern: '^(?:auto|[1-9]|[1-5]\\d|6[0-4])$',
+  minimum: 1,
+  maximum: MAX_WORKERS,
+  patternErrorMessage: `must be a whole number from 1 to ${MAX_WORKERS}, or auto`,
+  description:
+    'Processes that serve the same listeners: `auto` is one for each core that this process may use. Read at start. For `selvedge run`: the library serves with the process that calls it.',
+  default: 1,
+  examples: ['auto'],
+});
+
 export const ConfigSchema = Type.Object(
   {
     version: Type.Literal(1, { description: 'Version of this format.', examples: [1] }),
@@ -188,7 +202,7 @@ export const ConfigSchema = Type.Object(
         { example: { url: 'redis://127.0.0.1:6379' } },
       ),
     ),
-    workers: Type.Optional(Type.Literal(1, { description: 'Processes that share the ports.', default: 1 })),
+    workers: Type.Optional(countOrAuto),
     gateways: Type.Optional(gateways),
     services: Type.Optional(services),
     routes: Type.Optional(routes),

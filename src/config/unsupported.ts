@@ -20,10 +20,6 @@ const keys = (prefix: string, names: string): Unsupported[] =>
 const UNSUPPORTED: readonly Unsupported[] = [
   ...keys('', 'etcd'),
   ...keys('telemetry.metrics', 'exemplars'),
-  {
-    path: 'workers',
-    values: (value) => value === 'auto' || (typeof value === 'number' && Number.isInteger(value) && value > 1),
-  },
   ...keys('gateways.*.limits', 'http2'),
   ...keys('gateways.*.listeners.*', 'proxyProtocol'),
   { path: 'gateways.*.listeners.*.protocol' },

@@ -16,6 +16,32 @@ export function isNonBlocking(fd: number): boolean {
   return stream.fd === fd && (stats.isFIFO() || stats.isSocket());
 }
 
+/** Writes of at most so many bytes are never torn by those of other processes (POSIX, PIPE_BUF of Linux). */
+const ATOMIC_BYTES = 4_096;
+const LINE_FEED = 0x0a;
+
+let shared = false;
+
+/** Other processes write lines to the descriptors of this one, from now on. */
+export function shareDescriptors(): void {
+  shared = true;
+}
+
+/** Whether what is written there has to be cut, so that no line ends up inside one of another process. Files are written whole. */
+export function isTorn(fd: number): boolean {
+  if (!shared) return false;
+  const stats = fstatSync(fd);
+  return stats.isFIFO() || stats.isSocket();
+}
+
+/** As many whole lines as are written in one go; one that is longer alone. */
+export function wholeLines(bytes: Buffer): Buffer {
+  if (bytes.length <= ATOMIC_BYTES) return bytes;
+  const last = bytes.lastIndexOf(LINE_FEED, ATOMIC_BYTES - 1);
+  const end = last >= 0 ? last : bytes.indexOf(LINE_FEED);
+  return end < 0 ? bytes : bytes.subarray(0, end + 1);
+}
+
 /** `/dev/stdout` and its kind; a file that stdout was redirected to is left alone, because it may be rotated away. */
 export function isStdout(path: string): boolean {
   const stats = statSync(path, { throwIfNoEntry: false });

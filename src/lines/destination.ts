@@ -1,6 +1,6 @@
 // The last stop of every line: one file descriptor, its buffer, and one write at a time.
 import { closeSync, fstatSync, openSync, stat, write, writeSync } from 'node:fs';
-import { isNonBlocking, isSameFile, writeWaiting } from './descriptor.ts';
+import { isNonBlocking, isSameFile, isTorn, wholeLines, writeWaiting } from './descriptor.ts';
 
 /** Characters that make a chunk worth writing at once: handing one to another thread costs 50 µs, whatever its size. */
 const CHUNK = 65_536;
@@ -93,7 +93,7 @@ export class Destination {
     if (!this.#writing) this.#chunk = null;
     this.#pending = '';
     try {
-      while (rest.length > 0) rest = rest.subarray(writeWaiting(this.#fd, rest));
+      while (rest.length > 0) rest = rest.subarray(writeWaiting(this.#fd, this.#piece(rest)));
     } catch (error) {
       if (this.#writing) this.#pending = rest.toString();
       else {
@@ -133,14 +133,14 @@ export class Destination {
   #writeChunk(chunk: Buffer): void {
     if (this.#nonBlocking) {
       try {
-        this.#wrote(chunk, writeSync(this.#fd, chunk));
+        this.#wrote(chunk, this.#writeSync(chunk));
       } catch (error) {
         this.#failed(error as NodeJS.ErrnoException);
       }
       return;
     }
     this.#writing = true;
-    write(this.#fd, chunk, 0, chunk.length, null, (error, written) => {
+    write(this.#fd, chunk, 0, this.#piece(chunk).length, null, (error, written) => {
       this.#writing = false;
       if (error === null) this.#wrote(chunk, written);
       else this.#failed(error);
@@ -148,6 +148,27 @@ export class Destination {
       for (const resolve of this.#onSettled.splice(0)) resolve();
       if (this.#closed) this.#closeFile();
     });
+  }
+
+  /** Bytes written; throws only when there are none. */
+  #writeSync(chunk: Buffer): number {
+    let written = 0;
+    try {
+      for (;;) {
+        const piece = this.#piece(chunk.subarray(written));
+        const bytes = writeSync(this.#fd, piece);
+        written += bytes;
+        if (bytes < piece.length || written === chunk.length) return written;
+      }
+    } catch (error) {
+      if (written === 0) throw error;
+      return written;
+    }
+  }
+
+  /** What of it goes out in one write. */
+  #piece(bytes: Buffer): Buffer {
+    return isTorn(this.#fd) ? wholeLines(bytes) : bytes;
   }
 
   #wrote(chunk: Buffer, bytes: number): void {

@@ -19,7 +19,9 @@ export default definePlugin(
     unrouted: true,
   },
   async (app, options) => {
-    const reports = openReports(app);
+    /** Where counts are kept may not answer. */
+    const remote = options.shared || app.central !== null;
+    const reports = openReports(app, options.shared ? 'Redis' : 'the supervisor');
     const limits = await openLimits(app, options, reports);
     const settings = limits.map((limit) => limit.settings);
     const writeHeaders = headerWriter(options.headers, settings);
@@ -40,7 +42,7 @@ export default definePlugin(
         try {
           answer = await limit.ask(request);
         } catch (cause) {
-          if (!options.shared) throw cause;
+          if (!remote) throw cause;
           const result = shadow ? 'allow' : options.onStoreFailure;
           reports.storeFailed(limit.settings, result, cause);
           if (!shadow) request.selvedge.because = `rate_limit_store_${result}`;

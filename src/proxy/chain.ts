@@ -7,7 +7,7 @@ import type { Registry } from 'prom-client';
 import type { Dispatch, DispatchHandler, Interceptor } from '../dispatch.ts';
 import { SelvedgeError } from '../errors.ts';
 import type { MeteredRequest } from '../http/metered-request.ts';
-import type { AttemptObserver, ChainInfo, Exchange, OwnRequest, Policies, Shared } from '../plugin.ts';
+import type { AttemptObserver, Central, ChainInfo, Exchange, OwnRequest, Policies, Shared } from '../plugin.ts';
 import type { Caller } from '../upstream/caller.ts';
 import { buildStack } from '../upstream/stack.ts';
 import { attributeHooks, exchangeOf } from './attribution.ts';
@@ -31,6 +31,7 @@ export interface ChainDeps {
   readonly logger: Logger;
   readonly registry: Registry;
   readonly shared: Shared;
+  readonly central: Central | null;
   readonly services: ServiceDirectory;
   /** Who this process is to hops, for whoever enters this chain. */
   readonly caller: Caller | null;
@@ -126,6 +127,7 @@ export async function buildChain(spec: ChainSpec, deps: ChainDeps, onClose: () =
     },
   });
   app.decorate('shared', deps.shared);
+  app.decorate('central', { getter: () => deps.central });
   app.decorate('rateLimitKeys', new Map());
   app.decorate('chain', spec.info);
   app.decorate('metrics', deps.registry);

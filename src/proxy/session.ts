@@ -1,8 +1,8 @@
 // Sticky sessions: leads a client back to its endpoint, and binds it to the one that answered first.
-import { randomBytes } from 'node:crypto';
 import type { FastifyReply } from 'fastify';
 import type { Session } from '../config/model.ts';
 import { cookieValue } from '../http/cookies.ts';
+import { processSecret } from '../process-secret.ts';
 import { maglev } from '../upstream/balancing/maglev.ts';
 import { SessionTags, serializeSessionCookie } from '../upstream/balancing/session.ts';
 import type { Endpoint } from '../upstream/endpoint.ts';
@@ -17,9 +17,6 @@ export interface BackendSession {
   bind(request: KeyedRequest, endpoint: Endpoint, reply: FastifyReply): void;
 }
 
-/** For sessions without a secret of their own: their cookies hold until the process ends. */
-const PROCESS_SECRET = randomBytes(32);
-
 export function compileSession(
   session: Session | null,
   service: Service | null,
@@ -31,7 +28,8 @@ export function compileSession(
 
 /** Over all endpoints, whatever the subset: a client that moves to another version and back finds its endpoint again. */
 function byCookie(session: Extract<Session, { kind: 'cookie' }>, { name, endpoints }: Service): BackendSession {
-  const secret = session.secret === null ? PROCESS_SECRET : Buffer.from(session.secret);
+  // Without a secret of their own, cookies hold until the process ends.
+  const secret = session.secret === null ? processSecret() : Buffer.from(session.secret);
   const tags = new SessionTags(secret, name, endpoints);
   const given = ({ req }: KeyedRequest): string | null => cookieValue(req.headers.cookie, session.name);
   return {

@@ -2,21 +2,17 @@
 import type { Logger } from 'pino';
 import { formatProblem, hasErrors, type Problem } from '../config/problem.ts';
 import { formatHostPort } from '../http/address.ts';
-import { SEEN_REQUESTS, type SeenRequests, type SeenTarget } from '../policies/seen-requests.ts';
 import { locatePluginProblem } from '../proxy/locate-plugin-problem.ts';
 import { type FileWatch, watchFiles } from '../watch.ts';
 import type { OpenAdmin } from './admin-slot.ts';
 import { ConfigError, RoleError } from './config-error.ts';
+import type { Address, Engine, Installed } from './engine.ts';
 import { Installation, type InstallationOptions } from './installation.ts';
-import { certificateFiles } from './listener-set.ts';
-import type { IdentityState } from './mesh-identity.ts';
 import { OneAtATime } from './one-at-a-time.ts';
 import { unknownRoles } from './roles.ts';
-import { registerRolloutMetrics } from './rollout-metrics.ts';
-import type { RolloutStore } from './rollouts.ts';
 import { type RuntimeMetrics, registerRuntimeMetrics } from './runtime-metrics.ts';
-import type { Snapshot } from './snapshot.ts';
 import type { ConfigSource, Loaded } from './source.ts';
+import { type OpenFleet, workersOf, workersProblem } from './workers/count.ts';
 
 export type RuntimeState = 'idle' | 'starting' | 'running' | 'draining' | 'stopped';
 
@@ -26,6 +22,8 @@ export interface RuntimeOptions extends Omit<InstallationOptions, 'openAdmin'> {
   /** Reload when a file of the config changes. */
   readonly watch: boolean;
   readonly openAdmin: (runtime: Runtime) => OpenAdmin;
+  /** For `workers` above 1; not given: such a config is refused. */
+  readonly openFleet?: OpenFleet;
 }
 
 /** A config that was refused while another one went on. */
@@ -60,12 +58,14 @@ const CERTIFICATES = 'certificates changed';
 export class Runtime {
   readonly #options: RuntimeOptions;
   readonly #log: Logger;
-  readonly #installation: Installation;
+  readonly #openAdmin: OpenAdmin;
   readonly #metrics: RuntimeMetrics;
   readonly #files: FileWatch | null;
   readonly #reloads = new OneAtATime((reason) => this.#reload(reason));
   /** Every file of the config in force, and of those refused since. */
   #watched: readonly string[] = [];
+  /** Made for the first config that could be read: it says how many processes serve. */
+  #engine: Engine | null = null;
   #state: RuntimeState = 'idle';
   #loaded: Loaded | null = null;
   #loadedAt: Date | null = null;
@@ -77,22 +77,13 @@ export class Runtime {
   constructor(options: RuntimeOptions) {
     this.#options = options;
     this.#log = options.logger;
-    this.#installation = new Installation({ ...options, openAdmin: options.openAdmin(this) });
-    this.#metrics = registerRuntimeMetrics(options.registry, options.version, {
-      connections: () => this.#installation.listeners.connections(),
-      revision: () => this.revision,
-    });
-    registerRolloutMetrics(options.registry, this.#installation.rollouts);
+    this.#openAdmin = options.openAdmin(this);
+    this.#metrics = registerRuntimeMetrics(options.registry, options.version, { revision: () => this.revision });
     this.#files = options.watch ? this.#watchFiles() : null;
   }
 
   get state(): RuntimeState {
     return this.#state;
-  }
-
-  /** What is in force; null before the start. */
-  get snapshot(): Snapshot | null {
-    return this.#installation.dataPlane.current;
   }
 
   /** What was read for it: the config with the place of every value. */
@@ -106,7 +97,7 @@ export class Runtime {
 
   /** 0 before the start. */
   get revision(): number {
-    return this.snapshot?.revision ?? 0;
+    return this.#engine?.revision ?? 0;
   }
 
   /** Null while the last config that was tried is the one in force. */
@@ -116,31 +107,25 @@ export class Runtime {
 
   /** Requests and upgraded connections under way. */
   get inFlight(): number {
-    return this.#installation.dataPlane.inFlight;
+    return this.#engine?.inFlight ?? 0;
   }
 
-  /** Those in force, of the routes that this process serves. */
-  get rollouts(): RolloutStore {
-    return this.#installation.rollouts;
+  /** Whoever serves; null before a config could be read. */
+  get engine(): Pick<Engine, 'ask' | 'rollouts'> | null {
+    return this.#engine;
   }
 
-  /** Its certificates in the mesh; null: it needs none. */
-  get identity(): IdentityState | null {
-    return this.#installation.identity.describe();
+  /** Prometheus text, of all processes. */
+  metrics(): Promise<string> {
+    return this.#engine?.metrics() ?? this.#options.registry.metrics();
   }
 
-  /** What would have been denied under audit for want of an allow policy, since this process began. */
-  get seenUnderAudit(): readonly SeenTarget[] {
-    const seen = this.#installation.shared.peek(SEEN_REQUESTS) as SeenRequests | undefined;
-    return seen?.list() ?? [];
+  addresses(): Readonly<Record<string, Address>> {
+    return this.#engine?.addresses() ?? {};
   }
 
-  addresses(): Readonly<Record<string, { readonly host: string; readonly port: number }>> {
-    return this.#installation.listeners.addresses();
-  }
-
-  adminAddress(): { readonly host: string; readonly port: number } | null {
-    return this.#installation.admin.address();
+  adminAddress(): Address | null {
+    return this.#engine?.adminAddress() ?? null;
   }
 
   /** Runs the config, or nothing at all. Rejects with a ConfigError or a RoleError. */
@@ -185,7 +170,7 @@ export class Runtime {
     if (this.#state !== 'running') throw new Error(`cannot reload: ${this.#state}`);
     const outcome = await this.#apply(reason);
     if (!outcome.applied) return outcome;
-    const stale = await this.#installation.listeners.reloadCertificates();
+    const stale = (await this.#engine?.reloadCertificates()) ?? [];
     if (stale.length > 0) this.#reject(reason, stale);
     return { ...outcome, problems: [...outcome.problems, ...stale] };
   }
@@ -214,20 +199,29 @@ export class Runtime {
     return { applied, revision: this.revision, problems };
   }
 
-  async #install({ config, problems, provenance }: Loaded): ReturnType<Installation['install']> {
+  async #install({ config, problems, provenance }: Loaded): Promise<Installed> {
     if (config === null || hasErrors(problems)) return { applied: false, problems };
     const unknown = unknownRoles(config, this.#options.roles);
     if (unknown.length > 0 && this.#state === 'starting')
       throw new RoleError(unknown.map(({ message }) => message).join('\n'));
-    if (unknown.length > 0) return { applied: false, problems: [...problems, ...unknown] };
-    provenance?.hide(await this.#installation.optionSchemas(config));
-    const installed = await this.#installation.install(config);
-    const placed = installed.problems.map((problem) => {
+    const { openFleet } = this.#options;
+    const workers = workersProblem(config, this.#engine?.config ?? null, openFleet !== undefined);
+    const wrong = workers === null ? unknown : [...unknown, workers];
+    const place = (problem: Problem): Problem => {
       if (provenance === null) return problem;
       if (problem.place !== null) return provenance.scrub(locatePluginProblem(problem, config, provenance));
       return provenance.scrub({ ...problem, place: provenance.locate(problem.path.split('.')) });
-    });
-    return { applied: installed.applied, problems: [...problems, ...placed] };
+    };
+    if (wrong.length > 0) return { applied: false, problems: [...problems, ...wrong.map(place)] };
+    this.#engine ??= await this.#openEngine(workersOf(config), openFleet);
+    provenance?.hide(await this.#engine.optionSchemas(config));
+    const installed = await this.#engine.install(config);
+    return { applied: installed.applied, problems: [...problems, ...installed.problems.map(place)] };
+  }
+
+  async #openEngine(workers: number, openFleet: OpenFleet | undefined): Promise<Engine> {
+    const options = { ...this.#options, openAdmin: this.#openAdmin };
+    return workers === 1 || openFleet === undefined ? new Installation(options) : openFleet(workers, options);
   }
 
   #everyAddress(): ReadonlyMap<string, string> {
@@ -259,16 +253,16 @@ export class Runtime {
 
   /** New certificates for listeners need no new config. */
   async #onChange(changed: readonly string[]): Promise<void> {
-    if (this.#state !== 'running') return;
-    const { listeners } = this.#installation;
-    const certificates = certificateFiles(listeners.specs);
+    const engine = this.#engine;
+    if (this.#state !== 'running' || engine === null) return;
+    const certificates = engine.certificateFiles();
     if (!changed.every((file) => certificates.has(file))) {
       await this.reload(`changed: ${changed.join(', ')}`).catch((error) =>
         this.#log.error({ err: error }, 'reload failed'),
       );
       return;
     }
-    const problems = await listeners.reloadCertificates();
+    const problems = await engine.reloadCertificates();
     if (problems.length > 0) {
       this.#reject(CERTIFICATES, problems);
       return;
@@ -283,7 +277,7 @@ export class Runtime {
     if (this.#state === 'stopped') return;
     this.#state = 'draining';
     this.#files?.close();
-    const drain = this.snapshot?.config.drain;
+    const drain = this.#engine?.config?.drain;
     const grace = graceMs === 'config' ? (drain?.graceMs ?? 0) : graceMs;
     if (grace > 0) {
       await new Promise<void>((resolve) => {
@@ -296,7 +290,7 @@ export class Runtime {
     }
     const withinMs = timeoutMs === 'config' ? (drain?.timeoutMs ?? 0) : timeoutMs;
     await beforeClosing?.(withinMs);
-    await this.#installation.drain(withinMs);
+    await this.#engine?.drain(withinMs);
     await this.#stop();
   }
 
@@ -305,6 +299,6 @@ export class Runtime {
     this.#files?.close();
     await this.#reloads.settled();
     await this.#options.source.close?.();
-    await this.#installation.close();
+    await this.#engine?.close();
   }
 }

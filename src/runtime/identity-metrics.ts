@@ -9,6 +9,7 @@ export function registerIdentityMetrics(registry: Registry, identity: MeshIdenti
     help: 'Seconds until a certificate of this process expires; renewed at two thirds of its life.',
     labelNames: ['id'],
     registers: [registry],
+    aggregator: 'min',
     collect() {
       this.reset();
       for (const { id, expiresAt } of identity.svids()) this.set({ id }, Math.round((expiresAt - Date.now()) / 1_000));

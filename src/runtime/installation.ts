@@ -1,4 +1,4 @@
-// What is in force: the snapshot, the listeners and the admin server. They change together or not at all.
+// What is in force in this process: the snapshot, the listeners and the admin server. They change together or not at all.
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import type { Config } from '../config/model.ts';
@@ -7,21 +7,27 @@ import type { OptionSchemas } from '../config/secrets.ts';
 import { Destinations } from '../egress/destinations.ts';
 import { egressCounter } from '../egress/gate.ts';
 import { type LookupAll, Resolver } from '../egress/resolve.ts';
-import type { Builtins } from '../plugin.ts';
+import type { Builtins, Central } from '../plugin.ts';
+import { SEEN_REQUESTS, type SeenRequests } from '../policies/seen-requests.ts';
 import { optionSchemas } from '../proxy/load-plugin.ts';
 import { TimerWheel } from '../timer-wheel.ts';
 import type { Service } from '../upstream/service.ts';
 import { http1Transport } from '../upstream/transport.ts';
 import { AdminSlot, type OpenAdmin } from './admin-slot.ts';
 import { DataPlane } from './data-plane.ts';
+import type { Address, Answers, Engine, Installed } from './engine.ts';
+import { healthOf } from './health.ts';
 import { registerIdentityMetrics } from './identity-metrics.ts';
+import type { ListenPlace } from './listen-place.ts';
 import { Listener } from './listener.ts';
-import { ListenerSet } from './listener-set.ts';
+import { certificateFiles, ListenerSet } from './listener-set.ts';
 import { MeshIdentity, type OpenIdentity, openMeshIdentity } from './mesh-identity.ts';
 import { nothingToRun } from './roles.ts';
+import { registerRolloutMetrics } from './rollout-metrics.ts';
 import { RolloutStore } from './rollouts.ts';
+import { registerConnectionsMetric } from './runtime-metrics.ts';
 import { SharedStore } from './shared.ts';
-import { type CompileDeps, compile, type Roles, type Snapshot } from './snapshot.ts';
+import { type CompileDeps, compile, type Roles } from './snapshot.ts';
 import { TcpListener } from './tcp-listener.ts';
 import { upstreamMetrics } from './upstream-metrics.ts';
 
@@ -40,9 +46,23 @@ export interface InstallationOptions {
   readonly openIdentity?: OpenIdentity;
   /** How names beyond the mesh are resolved; default: by the system. */
   readonly lookup?: LookupAll;
+  /** Where counts are that several processes share; default: there are none. */
+  readonly central?: Central;
+  /** Where listeners get their sockets; default: they open them, and nobody shares them. */
+  readonly place?: ListenPlace;
 }
 
-export class Installation {
+/** One config compiled, its listeners bound beside those in force. Exactly one of the two is called. */
+export interface PreparedConfig {
+  /** With any error, `abandon` is the only choice. */
+  readonly problems: readonly Problem[];
+  /** Everything changes hands within this call. */
+  commit(): void;
+  /** Everything is as it was. */
+  abandon(): Promise<void>;
+}
+
+export class Installation implements Engine {
   readonly dataPlane: DataPlane;
   readonly listeners: ListenerSet;
   readonly admin: AdminSlot;
@@ -51,6 +71,7 @@ export class Installation {
   readonly shared: SharedStore;
   readonly #compileDeps: CompileDeps;
   readonly #log: Logger;
+  readonly #registry: Registry;
   #closing = false;
 
   constructor({
@@ -61,8 +82,11 @@ export class Installation {
     openAdmin,
     lookup,
     openIdentity = openMeshIdentity,
+    central,
+    place,
   }: InstallationOptions) {
     this.#log = logger;
+    this.#registry = registry;
     const wheel = new TimerWheel({ onError: (error) => logger.error({ err: error }, 'a timer failed') });
     this.shared = new SharedStore((error, key) => logger.error({ err: error, key }, 'shared state was not disposed'));
     this.rollouts = new RolloutStore(wheel, logger);
@@ -87,45 +111,108 @@ export class Installation {
       events,
       identity,
       egress,
+      central: central ?? null,
     };
-    this.listeners = new ListenerSet(this.dataPlane, (spec, sink) =>
-      spec.protocol === 'tcp'
-        ? new TcpListener(spec, sink, logger, identity)
-        : new Listener(spec, sink, logger, identity),
+    this.listeners = new ListenerSet(
+      this.dataPlane,
+      (spec, sink) =>
+        spec.protocol === 'tcp'
+          ? new TcpListener(spec, sink, logger, identity, place)
+          : new Listener(spec, sink, logger, identity, place),
+      place !== undefined,
     );
     this.admin = new AdminSlot(openAdmin);
+    registerConnectionsMetric(registry, () => this.listeners.connections());
+    registerRolloutMetrics(registry, this.rollouts);
+  }
+
+  get config(): Config | null {
+    return this.dataPlane.current?.config ?? null;
+  }
+
+  get revision(): number {
+    return this.dataPlane.current?.revision ?? 0;
+  }
+
+  get inFlight(): number {
+    return this.dataPlane.inFlight;
   }
 
   optionSchemas(config: Config): Promise<OptionSchemas> {
     return optionSchemas(config, this.#compileDeps.builtins);
   }
 
-  /** Compiles and binds what is new, then everything changes hands within one turn. With any error nothing has changed. */
-  async install(config: Config): Promise<{ readonly applied: boolean; readonly problems: readonly Problem[] }> {
-    const compiled = await compile(config, this.dataPlane.current, this.#compileDeps);
-    const { snapshot, problems } = compiled;
-    if (snapshot === null) return { applied: false, problems };
-    if (snapshot.specs.length === 0)
-      return this.#discard(snapshot, [...problems, nothingToRun(this.#compileDeps.roles)]);
+  async install(config: Config): Promise<Installed> {
+    const prepared = await this.prepare(config);
+    const { problems } = prepared;
+    const applied = !hasErrors(problems) && !this.#closing;
+    if (applied) prepared.commit();
+    else await prepared.abandon();
+    return { applied, problems };
+  }
+
+  /** Compiles and binds what is new. Never rejects for what is wrong with the config. */
+  async prepare(config: Config): Promise<PreparedConfig> {
+    const { snapshot, problems } = await compile(config, this.dataPlane.current, this.#compileDeps);
+    if (snapshot === null) return { problems, commit() {}, async abandon() {} };
+    if (snapshot.specs.length === 0) {
+      const nothing = [...problems, nothingToRun(this.#compileDeps.roles)];
+      return { problems: nothing, commit() {}, abandon: async () => snapshot.retire(this.dataPlane.current) };
+    }
     const [listeners, admin, identity] = await Promise.all([
       this.listeners.prepare(snapshot.specs),
       this.admin.prepare(config.admin),
       this.identity.prepare(config, snapshot.specs),
     ]);
-    const all = [...problems, ...listeners.problems, ...admin.problems, ...identity.problems];
-    if (hasErrors(all) || this.#closing) {
-      identity.abandon();
-      await Promise.all([listeners.abandon(), admin.abandon()]);
-      return this.#discard(snapshot, all);
-    }
-    this.rollouts.adopt(snapshot.rollouts);
-    this.dataPlane.swap(snapshot);
-    identity.commit();
-    listeners.commit(config.drain.timeoutMs);
-    this.listeners.refreshIdentity();
-    admin.commit();
-    return { applied: true, problems: all };
+    return {
+      problems: [...problems, ...listeners.problems, ...admin.problems, ...identity.problems],
+      commit: () => {
+        this.rollouts.adopt(snapshot.rollouts);
+        this.dataPlane.swap(snapshot);
+        identity.commit();
+        listeners.commit(config.drain.timeoutMs);
+        this.listeners.refreshIdentity();
+        admin.commit();
+      },
+      abandon: async () => {
+        identity.abandon();
+        await Promise.all([listeners.abandon(), admin.abandon()]);
+        snapshot.retire(this.dataPlane.current);
+      },
+    };
   }
+
+  addresses(): Readonly<Record<string, Address>> {
+    return this.listeners.addresses();
+  }
+
+  adminAddress(): Address | null {
+    return this.admin.address();
+  }
+
+  certificateFiles(): ReadonlySet<string> {
+    return certificateFiles(this.listeners.specs);
+  }
+
+  reloadCertificates(): Promise<readonly Problem[]> {
+    return this.listeners.reloadCertificates();
+  }
+
+  metrics(): Promise<string> {
+    return this.#registry.metrics();
+  }
+
+  async ask<K extends keyof Answers>(about: K): Promise<Answers[K]> {
+    return this.#answers[about]();
+  }
+
+  readonly #answers: { readonly [K in keyof Answers]: () => Answers[K] } = {
+    health: () => healthOf(this.dataPlane.current, this.identity.describe(), this.revision <= 1, this.inFlight),
+    routes: () => this.dataPlane.current?.describeRoutes() ?? [],
+    services: () => [...(this.dataPlane.current?.services.values() ?? [])].map((service) => service.describe()),
+    identity: () => this.identity.describe(),
+    seen: () => (this.shared.peek(SEEN_REQUESTS) as SeenRequests | undefined)?.list() ?? [],
+  };
 
   /** Closes the listeners and gives what is in flight `timeoutMs`; what is left then is for `close` to cut. */
   async drain(timeoutMs: number): Promise<void> {
@@ -151,11 +238,6 @@ export class Installation {
     await until(() => this.#compileDeps.shared.whenEmpty(), DISPOSAL_MS);
     await this.admin.close();
     this.identity.close();
-  }
-
-  #discard(snapshot: Snapshot, problems: readonly Problem[]) {
-    snapshot.retire(this.dataPlane.current);
-    return { applied: false, problems };
   }
 }
 

@@ -41,6 +41,7 @@ interface Bound extends Held {
 export class ListenerSet {
   readonly #sink: RequestSink;
   readonly #create: (spec: ListenerSpec, sink: RequestSink) => OpenListener;
+  readonly #shares: boolean;
   /** By key. */
   #held: ReadonlyMap<string, Held> = new Map();
   /** Gone from the config, until their last connection ended; bounded by `drainMs` of each. */
@@ -48,9 +49,11 @@ export class ListenerSet {
 
   #lookout: NodeJS.Timeout | undefined;
 
-  constructor(sink: RequestSink, create: (spec: ListenerSpec, sink: RequestSink) => OpenListener) {
+  /** @param shares sockets come from elsewhere, and any number of listeners may have the same one */
+  constructor(sink: RequestSink, create: (spec: ListenerSpec, sink: RequestSink) => OpenListener, shares = false) {
     this.#sink = sink;
     this.#create = create;
+    this.#shares = shares;
   }
 
   /** Binds what is new. Never rejects: what cannot be bound is a problem. */
@@ -78,7 +81,9 @@ export class ListenerSet {
       gone.delete(heir[0]);
       kept.push({ spec, listener: heir[1].listener });
     }
-    const contested = fresh.filter((spec) => [...gone.values()].some((held) => overlap(held.spec, spec)));
+    const contested = fresh.filter(
+      (spec) => !this.#shares && [...gone.values()].some((held) => overlap(held.spec, spec)),
+    );
     const free = fresh.filter((spec) => !contested.includes(spec));
 
     const attempts = await Promise.all(free.map((spec) => this.#bind(spec)));

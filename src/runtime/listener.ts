@@ -15,6 +15,7 @@ import { Certificates } from './certificates.ts';
 import { codeOfClientError } from './client-error.ts';
 import { connectionOf, OpenConnection } from './connection.ts';
 import { Handshakes } from './handshakes.ts';
+import { type ListenPlace, listenAt, ownSocket } from './listen-place.ts';
 import { EXPECT_CONTINUE, type ListenerSpec, type RequestSink } from './listener-spec.ts';
 import type { MeshIdentity } from './mesh-identity.ts';
 import { peerFault, RefusedPeers } from './peer-fault.ts';
@@ -34,6 +35,7 @@ export class Listener {
   readonly #sink: RequestSink;
   readonly #log: Logger;
   readonly #identity: MeshIdentity | null;
+  readonly #place: ListenPlace;
   #server: http.Server | null = null;
   #certificates: Certificates | null = null;
   #draining = false;
@@ -45,7 +47,14 @@ export class Listener {
   readonly #passed = new WeakMap<Socket, Passed>();
 
   /** @param identity for `spec.mesh` */
-  constructor(spec: ListenerSpec, sink: RequestSink, log: Logger, identity: MeshIdentity | null = null) {
+  constructor(
+    spec: ListenerSpec,
+    sink: RequestSink,
+    log: Logger,
+    identity: MeshIdentity | null = null,
+    place: ListenPlace = ownSocket,
+  ) {
+    this.#place = place;
     this.#spec = spec;
     this.#sink = sink;
     this.#identity = identity;
@@ -80,14 +89,7 @@ export class Listener {
     applyLimits(server, limits);
     if (tls !== null) applyTls(server, tls, this.#certificates as Certificates, false);
     this.#listenTo(server);
-    await new Promise<void>((resolve, reject) => {
-      const failed = (error: Error): void => reject(new BindError(this.#spec, error));
-      server.once('error', failed);
-      server.listen({ host: this.#spec.host, port: this.#spec.port }, () => {
-        server.off('error', failed);
-        resolve();
-      });
-    });
+    await listenAt(server, this.#spec, this.#place);
     // A failed accept (no file descriptors left) is that connection's misfortune, not the listener's.
     server.on('error', (error) => this.#log.error({ err: error }, 'cannot accept a connection'));
     this.#server = server;

@@ -1,9 +1,8 @@
 // What the process says about itself in Prometheus' terms; requests and endpoints speak for themselves.
 import { Counter, Gauge, type Registry } from 'prom-client';
 
-/** What the gauges read when they are scraped. */
+/** What the gauge reads when it is scraped. */
 export interface Measured {
-  connections(): ReadonlyMap<string, number>;
   revision(): number;
 }
 
@@ -14,23 +13,13 @@ export interface RuntimeMetrics {
   rejected(): void;
 }
 
-/** Registers them once per registry. Series: one per listener key, the rest single. */
+/** Registers them once per registry, each with a single series. */
 export function registerRuntimeMetrics(registry: Registry, version: string, measured: Measured): RuntimeMetrics {
   const registers = [registry];
   new Gauge({ name: 'selvedge_info', help: 'Always 1; the running version.', labelNames: ['version'], registers }).set(
     { version },
     1,
   );
-  new Gauge({
-    name: 'selvedge_connections',
-    help: 'Open client connections.',
-    labelNames: ['listener'],
-    registers,
-    collect() {
-      this.reset();
-      for (const [listener, count] of measured.connections()) this.set({ listener }, count);
-    },
-  });
   new Gauge({
     name: 'selvedge_config_revision',
     help: 'Number of the config in force: 1 at start, one more with each reload that was applied.',
@@ -53,4 +42,18 @@ export function registerRuntimeMetrics(registry: Registry, version: string, meas
     loaded: (at) => lastReload.set(at.getTime() / 1000),
     rejected: () => rejected.inc(),
   };
+}
+
+/** Of whoever serves. One series for each listener key. */
+export function registerConnectionsMetric(registry: Registry, connections: () => ReadonlyMap<string, number>): void {
+  new Gauge({
+    name: 'selvedge_connections',
+    help: 'Open client connections.',
+    labelNames: ['listener'],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const [listener, count] of connections()) this.set({ listener }, count);
+    },
+  });
 }

@@ -8,7 +8,7 @@ import { gatewayListeners } from '../gateway/gateway.ts';
 import { compileTrust, type Trust } from '../gateway/trust.ts';
 import { serviceId } from '../identity/spiffe-id.ts';
 import { hopListeners } from '../internal/internal.ts';
-import type { Builtins, Role } from '../plugin.ts';
+import type { Builtins, Central, Role } from '../plugin.ts';
 import { buildChain, type Chain } from '../proxy/chain.ts';
 import { type EgressState, wayOut } from '../proxy/egress.ts';
 import type { WayOut } from '../proxy/exchange.ts';
@@ -50,6 +50,7 @@ export interface CompileDeps {
   readonly logger: Logger;
   readonly registry: Registry;
   readonly shared: SharedStore;
+  readonly central: Central | null;
   readonly rollouts: RolloutStore;
   readonly wheel: TimerWheel;
   readonly roles: Roles;
@@ -397,11 +398,18 @@ class ChainSet {
     let chain = this.#previous?.chains.get(key);
     if (chain === undefined) {
       const owner = {};
-      const { logger, registry, shared, services } = this.#deps;
+      const { logger, registry, shared, central, services } = this.#deps;
       const info = { role: spec.role, owner: spec.owner, version: VERSION, unrouted };
       chain = await buildChain(
         { key, info, plugins },
-        { logger, registry, services, caller, shared: (name, make, dispose) => shared.use(owner, name, make, dispose) },
+        {
+          logger,
+          registry,
+          services,
+          caller,
+          central,
+          shared: (name, make, dispose) => shared.use(owner, name, make, dispose),
+        },
         () => shared.release(owner),
       );
       this.#built.push(chain);

@@ -8,8 +8,8 @@ import type { Peer } from '../plugin.ts';
 import { KEEP_ALIVE_PROBE_MS } from '../upstream/http1/dial.ts';
 import { TCP_PROTOCOL } from '../upstream/tcp/greeting.ts';
 import { reset } from '../upstream/tcp/splice.ts';
-import { BindError } from './bind-error.ts';
 import { Handshakes } from './handshakes.ts';
+import { type ListenPlace, listenAt, ownSocket } from './listen-place.ts';
 import type { ListenerSpec, RequestSink, TcpArrival } from './listener-spec.ts';
 import type { MeshIdentity } from './mesh-identity.ts';
 import { NEVER_MS } from './server.ts';
@@ -26,6 +26,7 @@ export class TcpListener {
   readonly #sink: Pick<RequestSink, 'accept' | 'rejected'>;
   readonly #log: Logger;
   readonly #identity: MeshIdentity | null;
+  readonly #place: ListenPlace;
   readonly #server: Server;
   /** Makes handshakes, and listens nowhere; null at a local port. */
   readonly #tls: TlsServer | null;
@@ -38,7 +39,9 @@ export class TcpListener {
     sink: Pick<RequestSink, 'accept' | 'rejected'>,
     log: Logger,
     identity: MeshIdentity | null,
+    place: ListenPlace = ownSocket,
   ) {
+    this.#place = place;
     this.#spec = spec;
     this.#sink = sink;
     this.#identity = identity;
@@ -61,14 +64,7 @@ export class TcpListener {
   async bind(): Promise<void> {
     const server = this.#server;
     server.maxConnections = this.#spec.limits.connections;
-    await new Promise<void>((resolve, reject) => {
-      const failed = (error: Error): void => reject(new BindError(this.#spec, error));
-      server.once('error', failed);
-      server.listen({ host: this.#spec.host, port: this.#spec.port }, () => {
-        server.off('error', failed);
-        resolve();
-      });
-    });
+    await listenAt(server, this.#spec, this.#place);
     server.on('error', (error) => this.#log.error({ err: error }, 'cannot accept a connection'));
     server.on('drop', (dropped) =>
       this.#sink.rejected(this.#spec, 'SLV_CONNECTION_LIMIT', dropped?.remoteAddress ?? ''),

@@ -77,6 +77,8 @@ function registerGauges(registry: Registry, services: Services): void {
     help: '1 while the endpoint takes its share of requests, 0 while it is ejected, resting, unhealthy or unreachable.',
     labelNames: ['service', 'endpoint'],
     registers,
+    // Of several workers: the share of them that use it.
+    aggregator: 'average',
     collect() {
       this.reset();
       for (const { name, wheel, endpoints } of services()) {

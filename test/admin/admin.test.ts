@@ -5,25 +5,27 @@ import t, { type Test } from 'tap';
 import { buildAdmin, type Inspected, openAdmin } from '../../src/admin/admin.ts';
 import { namesThisHost } from '../../src/admin/host-check.ts';
 import { type ConfigInput, createSelvedge } from '../../src/index.ts';
+import type { Answers } from '../../src/runtime/engine.ts';
 
 const AT = new Date('2026-11-21T12:00:00Z');
 
-function inspected(changes: Partial<Record<keyof Inspected, unknown>> = {}): Inspected {
-  const services = new Map([
-    ['orders', { describe: () => ({ name: 'orders', endpoints: [{ address: '10.0.0.5:3000', inFlight: 2 }] }) }],
-  ]);
+function inspected(changes: Partial<Record<keyof Inspected, unknown>> = {}, answers: Partial<Answers> = {}): Inspected {
+  const all = {
+    health: { reasons: [], warnings: [], inFlight: 2 },
+    services: [{ name: 'orders', endpoints: [{ address: '10.0.0.5:3000', inFlight: 2 }] }],
+    routes: [{ name: 'all' }],
+    identity: null,
+    seen: [],
+    ...answers,
+  };
   return {
     state: 'running',
     revision: 3,
     loadedAt: AT,
     lastRejected: null,
-    inFlight: 2,
     loaded: { provenance: { effective: () => ({ version: 1 }) } },
-    snapshot: { services, describeRoutes: () => [{ name: 'all' }], appProblems: () => [] },
     addresses: () => ({ 'gateway/public/http': { host: '0.0.0.0', port: 8080 } }),
-    rollouts: { all: () => [] },
-    seenUnderAudit: [],
-    identity: null,
+    engine: { ask: async (about: keyof Answers) => all[about], rollouts: { all: () => [] } },
     ...changes,
   } as unknown as Inspected;
 }
@@ -52,8 +54,8 @@ t.test('is ready while a config is in force, and says why not', async (t) => {
   t.match([ready.statusCode, ready.json()], [200, { status: 'ready', reasons: [], inFlight: 2 }]);
   for (const [changes, reason] of [
     [{ state: 'draining' }, 'draining'],
-    [{ state: 'starting', snapshot: null }, 'no config is in force yet'],
-    [{ snapshot: null }, 'no config is in force yet'],
+    [{ state: 'starting', engine: null }, 'no config is in force yet'],
+    [{ revision: 0 }, 'no config is in force yet'],
   ] as const) {
     const get = admin(t, inspected(changes));
     const response = await get('/readyz');
@@ -62,28 +64,23 @@ t.test('is ready while a config is in force, and says why not', async (t) => {
   }
 });
 
-t.test('tells of its certificates: warns before they end, and is not ready after', async (t) => {
-  t.strictSame((await admin(t)('/identity')).json(), {
-    trustDomain: null,
-    trusted: [],
-    certificates: [],
-    warnings: [],
-  });
-  const identity = (expired: boolean) => ({
-    trustDomain: 'shop.internal',
-    trusted: ['shop.internal'],
-    certificates: [{ id: 'spiffe://shop.internal/service/a', notBefore: AT, expiresAt: AT.toJSON(), expired }],
-    warnings: ['could not be renewed'],
-  });
-  const before = admin(t, inspected({ identity: identity(false) }));
-  t.match((await before('/identity')).json(), { certificates: [{ id: 'spiffe://shop.internal/service/a' }] });
-  const ready = await before('/readyz');
-  t.match([ready.statusCode, ready.json()], [200, { reasons: [], warnings: ['could not be renewed'] }]);
-  const after = await admin(t, inspected({ identity: identity(true) }))('/readyz');
-  t.match(
-    [after.statusCode, after.json()],
-    [503, { reasons: [`the certificate of spiffe://shop.internal/service/a expired at ${AT.toJSON()}`] }],
-  );
+t.test('is not ready for whatever reason there is, and passes warnings on', async (t) => {
+  const health = { reasons: ['service "orders" has not been checked yet'], warnings: ['not renewed'], inFlight: 0 };
+  const response = await admin(t, inspected({}, { health }))('/readyz');
+  t.strictSame([response.statusCode, response.json()], [503, { status: 'not ready', ...health }]);
+});
+
+t.test('tells of its workers, where there are several', async (t) => {
+  const workers = [{ worker: 1, pid: 7, state: 'serving', restarts: 2 }] as const;
+  const health = { reasons: [], warnings: [], inFlight: 1, workers };
+  t.strictSame((await admin(t, inspected({}, { health }))('/readyz')).json(), { status: 'ready', ...health });
+});
+
+t.test('shows its certificates in the mesh, or that it has none', async (t) => {
+  const nothing = { trustDomain: null, trusted: [], certificates: [], warnings: [] };
+  t.strictSame((await admin(t)('/identity')).json(), nothing);
+  const identity = { ...nothing, trustDomain: 'shop.internal', trusted: ['shop.internal'] };
+  t.strictSame((await admin(t, inspected({}, { identity }))('/identity')).json(), identity);
 });
 
 t.test('shows what is in force and what was rejected', async (t) => {

@@ -14,7 +14,7 @@ function admin(t: Test, routes: readonly string[] = ['shop']) {
   const compiled = new Map<string, Rollout>();
   for (const name of routes) store.of(route(name, { rollout: policy() }), compiled);
   store.adopt(compiled);
-  const runtime = { state: 'running', snapshot: null, rollouts: store } as unknown as Inspected;
+  const runtime = { state: 'running', engine: { rollouts: store } } as unknown as Inspected;
   const app = buildAdmin({ host: '127.0.0.1', port: 9901 }, runtime, new Registry(), '1.2.3');
   t.teardown(() => app.close());
   const host = 'localhost:9901';

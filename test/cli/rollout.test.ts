@@ -19,7 +19,7 @@ async function admin(t: Test, routes: readonly string[]) {
   const compiled = new Map<string, Rollout>();
   for (const name of routes) store.of(route(name, { rollout: policy() }), compiled);
   store.adopt(compiled);
-  const runtime = { state: 'running', snapshot: null, rollouts: store } as unknown as Inspected;
+  const runtime = { state: 'running', engine: { rollouts: store } } as unknown as Inspected;
   const server = await openAdmin({ host: '127.0.0.1', port: 0 }, runtime, new Registry(), '1.2.3');
   t.teardown(() => server.close());
   const { port } = server.address();

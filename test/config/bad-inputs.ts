@@ -1105,12 +1105,29 @@ routes:
     '~:13:15 redis.url: must be a redis:// or rediss:// URL, not "http://x"',
     '~:13:36 redis.timeout: must be a duration such as 250ms, 10s or 5m, not "soon"',
   ),
+  top('a number of workers that is none', 'workers: 0', '~:13:10 workers: must be at least 1, not 0'),
+  top('workers in words', 'workers: all', '~:13:10 workers: must be a whole number from 1 to 64, or auto, not "all"'),
+  {
+    ...rollout(
+      'a rollout that every worker would move for itself',
+      'rollout: { from: v1, to: v2, abortOn: { errorRate: 1% } }',
+      '~:14:14 routes[0].rollout: needs "workers: 1": every worker would measure and move its own share of the requests',
+    ),
+    text: rollout('', 'rollout: { from: v1, to: v2, abortOn: { errorRate: 1% } }').text.replace(
+      'version: 1\n',
+      'version: 1\nworkers: auto\n',
+    ),
+  },
+  route(
+    'what becomes of requests that this process cannot fail to count',
+    'plugins: [{ rate-limit: { max: 1, window: 1s, onStoreFailure: deny } }]',
+    '~:13:15 "onStoreFailure" has a meaning only together with "shared: true", or with several "workers"',
+  ),
   // Not supported
   top(
     'parts of the format that are not there yet',
-    'etcd: { url: "http://x" }\nmesh: { mtls: strict, trustDomain: x }\nworkers: auto',
+    'etcd: { url: "http://x" }\nmesh: { mtls: strict, trustDomain: x }',
     '~:13:1 etcd: not supported by this version',
-    '~:15:10 workers: "auto" is not supported by this version',
   ),
   service(
     'services that are not there yet',

@@ -3,8 +3,8 @@ import fc from 'fast-check';
 import t from 'tap';
 import { clientNetwork } from '../../src/http/client-network.ts';
 import { Counters } from '../../src/plugins/rate-limit/counters.ts';
-import { UnderWay } from '../../src/plugins/rate-limit/limit.ts';
 import type { Quota } from '../../src/plugins/rate-limit/quota.ts';
+import { UnderWay } from '../../src/plugins/rate-limit/under-way.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 
 const PLENTY = 1_000_000;

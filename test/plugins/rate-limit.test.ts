@@ -350,7 +350,6 @@ t.test('what makes no sense is refused', async (t) => {
     [{ ...limit, shared: true, redis: { url: 'http://x' } }, /redis\.url: is no redis/],
     [{ ...limit, shared: true, redis: { url: 'redis://x', timeout: '0' } }, /redis\.timeout: must be 1ms to 10s/],
     [{ ...limit, redis: { url: 'redis://x' } }, /redis: has a meaning only together with "shared: true"/],
-    [{ ...limit, onStoreFailure: 'deny' }, /onStoreFailure: has a meaning only together with "shared: true"/],
     [{ ...limit, mode: 'dry' }, /mode/],
     [{ ...limit, maxKeys: 1 }, /maxKeys/],
     [{ ...limit, per: '1m' }, /unknown key "per"/],

@@ -14,6 +14,7 @@ import { withoutQuery } from '../../src/http/query.ts';
 import type {
   Attempt,
   AttemptObserver,
+  Central,
   Exchange,
   OwnRequest,
   Peer,
@@ -48,6 +49,7 @@ export interface ChainOptions {
   dispatch?: (request: FastifyRequest) => Partial<DispatchOptions>;
   registry?: Registry;
   store?: SharedStore;
+  central?: Central;
   logger?: Logger;
 }
 
@@ -161,6 +163,7 @@ export async function testChain(
     },
   });
   app.decorate('shared', shared);
+  app.decorate('central', { getter: () => options.central ?? null });
   app.decorate('rateLimitKeys', new Map());
   app.decorate('chain', { role, owner, unrouted: false, version: '1.2.3' });
   app.decorate('metrics', registry);

@@ -136,28 +136,6 @@ export function rateLimit(app: FastifyInstance, settings: RateSettings, counters
   return limit;
 }
 
-/** Requests under way by key: as many entries as there are requests, at most. */
-export class UnderWay implements Places {
-  readonly #counts = new Map<string, number>();
-
-  get size(): number {
-    return this.#counts.size;
-  }
-
-  enter(key: string, max: number): Grant {
-    const before = this.#counts.get(key) ?? 0;
-    if (before >= max) return { granted: false, remaining: 0, waitMs: 0 };
-    this.#counts.set(key, before + 1);
-    return { granted: true, remaining: max - before - 1, waitMs: 0 };
-  }
-
-  leave(key: string): void {
-    const count = this.#counts.get(key) ?? 0;
-    if (count > 1) this.#counts.set(key, count - 1);
-    else this.#counts.delete(key);
-  }
-}
-
 export function inFlightLimit(app: FastifyInstance, settings: InFlightSettings, places: Places): AskedLimit {
   const read = keyReader(app, settings.key);
   const leave = ({ key, lease }: Answer): void => places.leave(key, lease);

@@ -1,6 +1,7 @@
 // Makes the limits of a chain from its options. What they count is shared: by all chains of an owner that have the same limit, across reloads.
 import type { FastifyInstance } from 'fastify';
-import { parseDurationMs } from '../../plugin.ts';
+import { type Central, parseDurationMs } from '../../plugin.ts';
+import { CentralCounters, CentralPlaces } from './central.ts';
 import { Counters } from './counters.ts';
 import {
   type Accounts,
@@ -9,29 +10,35 @@ import {
   type Limit,
   type Places,
   rateLimit,
-  UnderWay,
   useRateLimit,
 } from './limit.ts';
 import { type InFlightSettings, type LimitSettings, limitsOf, type Options, type RateSettings } from './options.ts';
 import { plannedLimit } from './plans.ts';
 import type { Reports } from './reports.ts';
+import { UnderWay } from './under-way.ts';
 
 /** Where what is counted is kept. */
 interface Store {
   accounts(settings: RateSettings): Accounts;
   places(settings: InFlightSettings): Places;
+  /** Resolves when all that was asked for is ready; not given: it is at once. */
+  ready?(): Promise<unknown>;
 }
 
 export async function openLimits(app: FastifyInstance, options: Options, reports: Reports): Promise<readonly Limit[]> {
   const { role, owner } = app.chain;
   await useRateLimit(app);
-  const store = options.redis === undefined ? inMemory() : await inRedis(options.redis);
-  return limitsOf(options).map((settings) => {
+  const { central } = app;
+  const store =
+    options.redis !== undefined ? await inRedis(options.redis) : central !== null ? inSupervisor(central) : inMemory();
+  const limits = limitsOf(options).map((settings) => {
     const { plans } = settings;
     if (plans === null) return limitOf(settings);
     const byPlan = [...plans.settings].map(([plan, size]) => [plan, limitOf(size)] as const);
     return plannedLimit(plans, limitOf(settings), new Map(byPlan));
   });
+  await store.ready?.();
+  return limits;
 
   function limitOf(settings: LimitSettings): AskedLimit {
     return 'inFlight' in settings
@@ -57,6 +64,30 @@ export async function openLimits(app: FastifyInstance, options: Options, reports
           () => new Counters(settings.quota, maxKeys, () => performance.now(), reports.forgotten(settings)),
         ),
       places: (settings) => app.shared(`rate-limit under way ${placesOf(settings)}`, () => new UnderWay()),
+    };
+  }
+
+  function inSupervisor(central: Central): Store {
+    const { maxKeys } = options;
+    const opened: Promise<void>[] = [];
+    const use = <T extends { readonly opened: Promise<void>; close(): void }>(key: string, make: () => T): T => {
+      const limit = app.shared(key, make, (unused) => unused.close());
+      opened.push(limit.opened);
+      return limit;
+    };
+    return {
+      accounts: (settings) => {
+        const identity = identityOf(settings);
+        return use(
+          `rate-limit ${maxKeys} ${identity}`,
+          () => new CentralCounters(central, settings.quota, maxKeys, identity, reports.forgotten(settings)),
+        );
+      },
+      places: (settings) => {
+        const identity = placesOf(settings);
+        return use(`rate-limit under way ${identity}`, () => new CentralPlaces(central, identity));
+      },
+      ready: () => Promise.all(opened),
     };
   }
 

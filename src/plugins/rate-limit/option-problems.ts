@@ -26,14 +26,9 @@ export function rateLimitProblems(options: Options): OptionProblem[] {
   return problems;
 }
 
-function sharedProblems({ shared, redis, onStoreFailure }: Options): OptionProblem[] {
-  if (!shared) {
-    const needs = 'has a meaning only together with "shared: true"';
-    return [
-      ...(redis === undefined ? [] : [{ path: 'redis', message: needs }]),
-      ...(onStoreFailure === 'allow' ? [] : [{ path: 'onStoreFailure', message: needs }]),
-    ];
-  }
+function sharedProblems({ shared, redis }: Options): OptionProblem[] {
+  if (!shared)
+    return redis === undefined ? [] : [{ path: 'redis', message: 'has a meaning only together with "shared: true"' }];
   const problems: OptionProblem[] = [];
   if (redis === undefined)
     problems.push({

@@ -133,11 +133,11 @@ export const RateLimitOptions = Type.Object({
   shared: Type.Boolean({
     default: false,
     description:
-      'Whether all processes count together, in the Redis of `redis` at the top of the config. Otherwise each counts for itself.',
+      'Whether all processes count together, in the Redis of `redis` at the top of the config. Otherwise each `selvedge run` counts for itself, with all of its workers.',
   }),
   onStoreFailure: choice(
     STORE_FAILURE,
-    'What becomes of a request when Redis does not answer: `allow` lets it through uncounted, `deny` answers 503.',
+    'What becomes of a request when Redis, or with several `workers` their supervisor, does not answer: `allow` lets it through uncounted, `deny` answers 503.',
     'allow',
   ),
   redis: Type.Optional(

@@ -16,7 +16,8 @@ export interface Reports {
   storeFailed(settings: LimitSettings, result: 'allow' | 'deny', error: unknown): void;
 }
 
-export function openReports(app: FastifyInstance): Reports {
+/** `store`: who counts, where that is not this process. */
+export function openReports(app: FastifyInstance, store: string): Reports {
   const { owner } = app.chain;
   const { limited, forgotten, storeFailures } = app.shared(
     'rate-limit metrics',
@@ -27,7 +28,7 @@ export function openReports(app: FastifyInstance): Reports {
   );
   const onTrial = new Map<string, (nothing: null) => void>();
   const failed = atMostEvery<unknown>(TELL_FAILURES_EVERY_MS, (requests, err) =>
-    app.logger.warn({ owner, err, requests }, 'rate limit: Redis did not count'),
+    app.logger.warn({ owner, err, requests }, `rate limit: ${store} did not count`),
   );
 
   function tellOf(limit: string): (nothing: null) => void {
@@ -72,7 +73,7 @@ function makeCounters({ metrics }: FastifyInstance) {
     }),
     storeFailures: new Counter({
       name: STORE_FAILURES,
-      help: 'Requests that Redis did not count, and what became of them',
+      help: 'Requests that Redis or the supervisor of the workers did not count, and what became of them',
       labelNames: ['owner', 'limit', 'result'],
       registers,
     }),

@@ -145,6 +145,7 @@ export function config(parts: Partial<Config>): Config {
     metrics: { buckets: [], maxSeries: 1 },
     tracing: null,
     drain: { graceMs: 0, timeoutMs: 0 },
+    workers: 1,
     mesh: {
       trustDomain: 'mesh.internal',
       mtls: 'off',
