@@ -140,7 +140,7 @@ export type Shared = <T>(key: string, make: () => T, dispose?: (value: T) => voi
  * together.
  */
 export interface Central {
-  /** Rejects when there is no answer within `timeoutMs` (default 100). An answer that comes later goes to `onLate`. */
+  /** Rejects when there is no answer within `timeoutMs` (default 1,000). An answer that comes later goes to `onLate`. */
   ask(service: string, question: unknown, options?: CentralQuestion): Promise<unknown>;
   /** Nobody waits for it. */
   tell(service: string, message: unknown): void;

@@ -9,8 +9,11 @@ export type CentralServices = ReadonlyMap<string, () => Promise<CentralService>>
 export type Asked = readonly [id: number, service: string, question: unknown];
 type Answered = readonly [id: number, answer: unknown, failure: string | null];
 
-/** As long as a request waits for any store. */
-const TIMEOUT_MS = 100;
+/**
+ * Longer than a request waits for a store on the network: the supervisor is on this machine, and where it gets no time the workers get
+ * none either. Only the first to find it silent wait so long.
+ */
+const TIMEOUT_MS = 1_000;
 
 interface Waiting {
   readonly resolve: (answer: unknown) => void;
@@ -45,7 +48,8 @@ export class CentralClient implements Central {
         return;
       }
       const id = ++this.#ids;
-      const timer = setTimeout(() => this.#tooLate(id, timeoutMs), timeoutMs);
+      // A worker that was held up itself finds the timer due before it reads the answer that has been there for long.
+      const timer = setTimeout(() => setImmediate(() => this.#tooLate(id, timeoutMs)), timeoutMs);
       this.#waiting.set(id, { resolve, reject, timer, onLate, late: false });
       this.#add([id, service, question]);
     });
