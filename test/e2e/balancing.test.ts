@@ -74,7 +74,8 @@ t.test('a session by header, and consistent hashing by header, keep equal values
   ] as const) {
     const edge = await run(t, edgeTo(ports, overrides));
     const seen = new Set<string | null>();
-    for (let user = 0; user < 12; user++) {
+    // The chance that one of three gets nobody is one in a few million.
+    for (let user = 0; user < 40; user++) {
       const send = () => ask(`${edge.url}/?user=${user}`, { 'x-user': `u${user}`, cookie: `user=${user}` });
       const { app } = await send();
       seen.add(app);
