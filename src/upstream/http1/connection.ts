@@ -211,22 +211,38 @@ export class Connection implements Carrier, WireOwner, ResponseSink {
   onEnd(rawTrailers: string[] | null, surplus: boolean): void {
     const exchange = this.exchange as Exchange;
     const reusable =
-      !surplus &&
-      !this.#single &&
-      this.parser.head.persistent &&
-      exchange.requestComplete &&
-      this.#wire.usable &&
-      this.#wire.socket.writableLength === 0;
+      !surplus && !this.#single && this.parser.head.persistent && exchange.requestComplete && this.#wire.usable;
     this.exchange = null;
     exchange.connection = null;
     this.#wire.awaitsAnswer = false;
     this.#served = true;
     this.idleSince = this.#settings.wheel.now();
     if (!reusable) this.#die(null);
-    else if (this.parser.announcedAbsentBody) {
-      this.#quarantineTimer = this.#settings.wheel.after(QUARANTINE_MS, () => this.#owner.released(this));
-    } else this.#owner.released(this);
+    else if (this.parser.announcedAbsentBody) this.#rest();
+    else if (this.#wasReceived(exchange)) this.#owner.released(this);
+    // The report of a write that is done comes with the next turn.
+    else setImmediate(() => (this.#wire.socket.writableLength === 0 ? this.#release() : this.#rest()));
     exchange.end(rawTrailers);
+  }
+
+  #rest(): void {
+    if (this.#dead) return;
+    this.#quarantineTimer = this.#settings.wheel.after(QUARANTINE_MS, () => {
+      if (this.#wire.socket.writableLength === 0) this.#release();
+      else this.#die(null);
+    });
+  }
+
+  #release(): void {
+    if (!this.#dead) this.#owner.released(this);
+  }
+
+  /**
+   * Who answers a request without a body has received all of it, whatever the socket still counts as unwritten: with TLS an answer is
+   * often read before the write is reported done. A body may be on its way still, or stuck for ever.
+   */
+  #wasReceived({ options }: Exchange): boolean {
+    return options.body === null || this.#wire.socket.writableLength === 0;
   }
 
   onUpgrade(rest: Buffer): void {
