@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { PassThrough } from 'node:stream';
-import { createServer as createTlsServer, type TLSSocket, type TlsOptions } from 'node:tls';
+import { createServer as createTlsServer, TLSSocket, type TlsOptions } from 'node:tls';
 import t, { type Test } from 'tap';
 import { TestCa } from '../../support/tls-fixture.ts';
 import {
@@ -591,6 +591,37 @@ t.test('TLS', async (t) => {
     await connection.head();
     connection.write(EMPTY);
     t.match(await recorder.over, { status: 200 });
+  });
+
+  t.test('an answer that comes before the write of its request is reported done costs no connection', async (t) => {
+    const upstream = await start(t);
+    const setup = await setUp(t, { tls: { ca: ca.pem, servername: 'a.test' } }, upstream);
+    const { send, pool, clock } = setup;
+    const connection = await exchangeOn(setup);
+    const answer = async (recorder: Recorder, end = '\r\n\r\n'): Promise<void> => {
+      await connection.until(end);
+      connection.write(EMPTY);
+      t.match(await recorder.over, { status: 200, error: null });
+    };
+    let unreported = 64;
+    Object.defineProperty(TLSSocket.prototype, 'writableLength', { get: () => unreported, configurable: true });
+    t.teardown(() => Reflect.deleteProperty(TLSSocket.prototype, 'writableLength'));
+    for (let n = 0; n < 3; n++) await answer(send());
+    t.match(pool.stats, { connections: 1, idle: 1 });
+
+    await answer(send({ method: 'POST', body: Buffer.from('x') }), 'x');
+    await settle();
+    t.match(pool.stats, { connections: 1, idle: 0 }, 'part of a body may be on its way still');
+    unreported = 0;
+    clock.advance(100);
+    t.match(pool.stats, { connections: 1, idle: 1 });
+
+    unreported = 64;
+    await answer(send({ method: 'POST', body: Buffer.from('x') }), 'x');
+    await settle();
+    clock.advance(100);
+    t.match(pool.stats, { connections: 0 }, 'and one that is stuck ends the connection');
+    t.equal(upstream.accepted.length, 1);
   });
 
   t.test('carries bodies both ways and resumes its session', async (t) => {
