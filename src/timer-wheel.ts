@@ -16,11 +16,11 @@ export interface Wheel {
   now(): number;
 }
 
-/** Where the wheel takes its time from. The defaults are performance.now and an unref'd setInterval. */
+/** Where the wheel takes its time from. The defaults are performance.now and an unref'd setTimeout. */
 export interface WheelClock {
   now(): number;
-  setInterval(tick: () => void, ms: number): unknown;
-  clearInterval(ticker: unknown): void;
+  setTimeout(wake: () => void, ms: number): unknown;
+  clearTimeout(timeout: unknown): void;
 }
 
 export interface WheelOptions extends Partial<WheelClock> {
@@ -28,7 +28,7 @@ export interface WheelOptions extends Partial<WheelClock> {
   readonly onError?: (error: Error) => void;
 }
 
-/** Milliseconds between two ticks. */
+/** Milliseconds between two ticks. Only those are run at which something waits: a process that has nothing to do sleeps. */
 export const RESOLUTION_MS = 20;
 
 /** One turn is 10.24 s; what is due later stays in its slot for further turns. */
@@ -104,28 +104,32 @@ function endTurn(): void {
 
 const processClock: WheelClock = {
   now: turnTime,
-  setInterval: (tick, ms) => setInterval(tick, ms).unref(),
-  clearInterval: (ticker) => clearInterval(ticker as NodeJS.Timeout),
+  setTimeout: (wake, ms) => setTimeout(wake, ms).unref(),
+  clearTimeout: (timeout) => clearTimeout(timeout as NodeJS.Timeout),
 };
 
-/** Hashed timing wheel (Varghese and Lauck, scheme 6): insert and cancel in constant time, one interval that runs only while something waits. */
+/** Hashed timing wheel (Varghese and Lauck, scheme 6): insert and cancel in constant time, one timeout for the next slot that is not empty. */
 export class TimerWheel implements Wheel {
   readonly now: () => number;
   readonly #clock: WheelClock;
   readonly #onError: (error: Error) => void;
   readonly #slots: readonly Slot[] = Array.from({ length: SLOTS }, () => new Slot());
   readonly #expired = new Slot();
-  readonly #tick = () => this.#advance();
-  #ticker: unknown = null;
+  readonly #wake = () => this.#advance();
+  #timeout: unknown = null;
+  /** The tick at which `#timeout` wakes it; Infinity: it sleeps until something is scheduled. */
+  #wakesAt = Number.POSITIVE_INFINITY;
   /** The last tick whose slot was looked at. */
   #currentTick = 0;
   #waiting = 0;
+  /** Entries may be scheduled while others fire; when to wake next is decided once, at the end. */
+  #advancing = false;
 
   constructor(options: WheelOptions = {}) {
     this.#clock = {
       now: options.now ?? processClock.now,
-      setInterval: options.setInterval ?? processClock.setInterval,
-      clearInterval: options.clearInterval ?? processClock.clearInterval,
+      setTimeout: options.setTimeout ?? processClock.setTimeout,
+      clearTimeout: options.clearTimeout ?? processClock.clearTimeout,
     };
     this.now = this.#clock.now;
     this.#onError = options.onError ?? ((error) => process.emitWarning(error));
@@ -150,15 +154,13 @@ export class TimerWheel implements Wheel {
     if (!Number.isFinite(ms)) throw new RangeError(`a timeout is a finite number of milliseconds, not ${ms}`);
     if (entry.waitingOn !== null) entry.waitingOn.remove(entry);
     const now = this.now();
-    if (this.#ticker === null) {
-      this.#currentTick = Math.floor(now / RESOLUTION_MS);
-      this.#ticker = this.#clock.setInterval(this.#tick, RESOLUTION_MS);
-    }
+    if (this.#waiting === 0) this.#currentTick = Math.max(this.#currentTick, Math.floor(now / RESOLUTION_MS));
     // A slot that was already looked at in this turn would make the entry wait for a whole turn.
     entry.dueTick = Math.max(Math.ceil((now + ms) / RESOLUTION_MS), this.#currentTick + 1);
     entry.waitingOn = this;
     this.#slots[entry.dueTick % SLOTS].append(entry);
     this.#waiting += 1;
+    if (entry.dueTick < this.#wakesAt && !this.#advancing) this.#wakeAt(entry.dueTick, now);
   }
 
   /** Takes an entry off the wheel; `entry.cancel()` is the usual way. */
@@ -169,17 +171,37 @@ export class TimerWheel implements Wheel {
     this.#waiting -= 1;
   }
 
+  #wakeAt(tick: number, now: number): void {
+    if (this.#timeout !== null) this.#clock.clearTimeout(this.#timeout);
+    this.#wakesAt = tick;
+    this.#timeout = this.#clock.setTimeout(this.#wake, Math.max(1, Math.ceil(tick * RESOLUTION_MS - now)));
+  }
+
   #advance(): void {
+    this.#timeout = null;
+    this.#wakesAt = Number.POSITIVE_INFINITY;
+    this.#advancing = true;
     const target = Math.floor(this.now() / RESOLUTION_MS);
     // After a stall of more than one turn every slot is looked at once.
     const first = Math.max(this.#currentTick + 1, target - SLOTS + 1);
     for (let tick = first; tick <= target; tick++) this.#collect(this.#slots[tick % SLOTS], target);
     if (target > this.#currentTick) this.#currentTick = target;
-    this.#fireExpired();
-    if (this.#waiting === 0 && this.#ticker !== null) {
-      this.#clock.clearInterval(this.#ticker);
-      this.#ticker = null;
+    try {
+      this.#fireExpired();
+    } finally {
+      this.#advancing = false;
+      if (this.#waiting > 0) this.#wakeAt(this.#nextTick(), this.now());
     }
+  }
+
+  /** That of the next slot with an entry in it, even if all in it wait for a later turn of the wheel. */
+  #nextTick(): number {
+    const next = this.#currentTick + 1;
+    for (let tick = next; tick < next + SLOTS; tick++) {
+      const slot = this.#slots[tick % SLOTS];
+      if (slot.nextEntry !== slot) return tick;
+    }
+    return next;
   }
 
   #collect(slot: Slot, target: number): void {

@@ -64,29 +64,61 @@ t.test(
           if (fired[0] > due[index] + 2 * RESOLUTION_MS) throw new Error(`late by ${fired[0] - due[index]}`);
           if (fired[0] > cancelledAt) throw new Error('fired after it was cancelled');
         }
-        return wheel.waiting === 0 && clock.intervals === 0;
+        return wheel.waiting === 0 && clock.timers === 0;
       }),
       { numRuns: 150 },
     );
   },
 );
 
-t.test('the interval runs only while something waits', async (t) => {
+t.test('the process is woken only when something is due', async (t) => {
   const { clock, wheel } = fakeWheel();
-  t.equal(clock.intervals, 0);
-  const one = wheel.after(100, () => {});
-  wheel.after(200, () => {});
-  t.equal(clock.intervals, 1, 'one interval for all');
+  let wakes = 0;
+  const { setTimeout } = clock;
+  const counting = new TimerWheel({
+    now: clock.now,
+    setTimeout: (wake, ms) =>
+      setTimeout(() => {
+        wakes += 1;
+        wake();
+      }, ms),
+    clearTimeout: clock.clearTimeout,
+  });
+  t.equal(clock.timers, 0);
+  const one = counting.after(100, () => {});
+  counting.after(60_000, () => {});
+  counting.after(200, () => {});
+  t.equal(clock.timers, 1, 'one timeout for all');
   one.cancel();
-  clock.advance(240);
-  t.equal(wheel.waiting, 0);
-  t.equal(clock.intervals, 0);
+  clock.advance(50_000);
+  t.equal(wakes, 2 + Math.ceil(50_000 / 10_240), 'and once in each turn of the wheel for what is further away');
+  clock.advance(20_000);
+  t.equal(counting.waiting, 0);
+  t.equal(clock.timers, 0);
   let fired = 0;
+  wheel.after(10_000, () => {});
   wheel.after(50, () => {
     fired += 1;
   });
+  t.equal(clock.timers, 1, 'what is due sooner moves it');
   clock.advance(100);
-  t.equal(fired, 1, 'starts again');
+  t.equal(fired, 1);
+});
+
+t.test('a timer is kept by a wheel whose error handler throws', async (t) => {
+  const { clock, wheel } = fakeWheel(() => {
+    throw new Error('the handler is broken too');
+  });
+  let fired = 0;
+  wheel.after(10, () => {
+    throw new Error('broken');
+  });
+  wheel.after(10, () => {
+    fired += 1;
+  });
+  t.throws(() => clock.advance(40), /too/);
+  clock.advance(40);
+  t.equal(fired, 1);
 });
 
 t.test('a callback that throws is reported and stops no other', async (t) => {

@@ -1,5 +1,5 @@
 // From a config to a process that serves until it is told to stop: what `run` and `proxy` share.
-import { collectDefaultMetrics, Registry } from 'prom-client';
+import { Registry } from 'prom-client';
 import { assemble, type SelvedgeOptions } from '../assemble.ts';
 import { formatProblem } from '../config/problem.ts';
 import { ConfigError, RoleError, type Selvedge } from '../index.ts';
@@ -7,6 +7,7 @@ import { openProcessLog } from '../runtime/process-log.ts';
 import { surviveUnhandledErrors, untilStopped } from '../runtime/signals.ts';
 import { type RunningApp, startApp } from './app.ts';
 import { EXIT, type Io, UsageError } from './command.ts';
+import { collectProcessMetrics } from './process-metrics.ts';
 import { fleetOf } from './worker.ts';
 
 /** What stands behind `--`. */
@@ -30,7 +31,7 @@ export async function serve(
   const format = isTerminal ? 'text' : 'json';
   const log = openProcessLog({ format });
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
+  collectProcessMetrics(registry);
   const errors = surviveUnhandledErrors({ log, registry });
   try {
     const openFleet = fleetOf(format, io.cwd);

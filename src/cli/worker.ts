@@ -1,7 +1,7 @@
 // What `selvedge run` starts of itself for `workers`: the process at a worker's end, and the fork that makes it.
 import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { collectDefaultMetrics, Registry } from 'prom-client';
+import { Registry } from 'prom-client';
 import { shareDescriptors } from '../lines/descriptor.ts';
 import { centralServices } from '../plugins/central.ts';
 import { builtins } from '../plugins/index.ts';
@@ -9,6 +9,7 @@ import { openProcessLog } from '../runtime/process-log.ts';
 import { surviveUnhandledErrors } from '../runtime/signals.ts';
 import type { OpenFleet } from '../runtime/workers/count.ts';
 import { EXIT } from './command.ts';
+import { collectProcessMetrics } from './process-metrics.ts';
 
 /** Set for a worker: its number. */
 const MARK = 'SELVEDGE_WORKER';
@@ -34,7 +35,7 @@ export async function runWorker(number: number): Promise<number> {
   const log = openProcessLog({ format });
   const logger = log.logger.child({ worker: number });
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
+  collectProcessMetrics(registry);
   surviveUnhandledErrors({ log: { ...log, logger }, registry });
   const { serveAsWorker } = await import('../runtime/workers/worker.ts');
   await serveAsWorker({ wire: process as never, builtins, logger, registry });

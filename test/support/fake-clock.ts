@@ -1,9 +1,10 @@
-// Time that stands still until a test moves it; drives a TimerWheel without a real interval.
+// Time that stands still until a test moves it; drives a TimerWheel without a real timer.
 import { TimerWheel } from '../../src/timer-wheel.ts';
 
 interface Ticker {
   readonly tick: () => void;
-  readonly ms: number;
+  /** Between two runs; null: there is one only. */
+  readonly ms: number | null;
   due: number;
 }
 
@@ -28,31 +29,45 @@ export class FakeClock {
     this.#tickers.delete(ticker as Ticker);
   };
 
-  /** How many intervals run. */
-  get intervals(): number {
+  readonly setTimeout = (run: () => void, ms: number): unknown => {
+    const ticker = { tick: run, ms: null, due: this.#time + ms };
+    this.#tickers.add(ticker);
+    return ticker;
+  };
+
+  readonly clearTimeout = this.clearInterval;
+
+  /** How many timeouts wait and intervals run. */
+  get timers(): number {
     return this.#tickers.size;
   }
 
-  /** Moves time on, running every interval at each of its moments. */
+  /** Moves time on, running every timer at each of its moments. */
   advance(ms: number): void {
     const end = this.#time + ms;
     for (;;) {
       const next = this.#nextDue();
       if (next === null || next.due > end) break;
       this.#time = Math.max(this.#time, next.due);
-      next.due += next.ms;
-      next.tick();
+      this.#run(next);
     }
     this.#time = end;
   }
 
-  /** Moves time on as a blocked event loop does: intervals run once, late. */
+  /** Moves time on as a blocked event loop does: what is due runs once, late. */
   stall(ms: number): void {
     this.#time += ms;
     for (const ticker of [...this.#tickers]) {
-      ticker.due = this.#time + ticker.ms;
-      ticker.tick();
+      if (ticker.due > this.#time) continue;
+      ticker.due = this.#time;
+      this.#run(ticker);
     }
+  }
+
+  #run(ticker: Ticker): void {
+    if (ticker.ms === null) this.#tickers.delete(ticker);
+    else ticker.due += ticker.ms;
+    ticker.tick();
   }
 
   #nextDue(): Ticker | null {
@@ -68,6 +83,6 @@ export function fakeWheel(onError?: (error: Error) => void): { readonly clock: F
   return { clock, wheel: new TimerWheel({ ...pick(clock), onError }) };
 }
 
-function pick({ now, setInterval, clearInterval }: FakeClock) {
-  return { now, setInterval, clearInterval };
+function pick({ now, setTimeout, clearTimeout }: FakeClock) {
+  return { now, setTimeout, clearTimeout };
 }

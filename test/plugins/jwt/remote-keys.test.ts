@@ -107,7 +107,7 @@ t.test('once closed it fetches nothing and says nothing', async (t) => {
     }),
   );
   keys.close();
-  t.equal(clock.intervals, 0);
+  t.equal(clock.timers, 0);
   finish(OLD);
   await settled();
   t.strictSame(state.told, []);
