@@ -2,11 +2,11 @@
 import { createHash } from 'node:crypto';
 import { type BigIntStats, type FSWatcher, watch as fsWatch } from 'node:fs';
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { basename, dirname } from 'node:path';
 
 export interface WatchDeps {
   /** As `fs.watch` on a directory. */
-  readonly watch?: (directory: string, listener: () => void) => FSWatcher;
+  readonly watch?: (directory: string, listener: DirectoryListener) => FSWatcher;
   /** Quiet time after the last event before files are compared. Default 100 ms. */
   readonly debounceMs?: number;
   /** Comparison without any event, for file systems that send none. Default 5 s. */
@@ -14,6 +14,9 @@ export interface WatchDeps {
   /** A directory cannot be watched (EMFILE, ENOSPC …): said once per directory; polling covers it meanwhile. */
   readonly onError?: (error: Error, directory: string) => void;
 }
+
+/** As `fs.watch` calls it; no name where the system gives none. */
+export type DirectoryListener = (event?: 'rename' | 'change', name?: string | null) => void;
 
 export interface FileWatch {
   /**
@@ -57,6 +60,8 @@ class DirectoryWatch implements FileWatch {
   /** Bounded by the files that the config names. */
   readonly #sightings = new Map<string, Sighting>();
   readonly #watchers = new Map<string, { readonly watcher: FSWatcher; readonly inode: bigint }>();
+  /** What the files are called in each directory. */
+  #names: ReadonlyMap<string, ReadonlySet<string>> = new Map();
   readonly #unwatchable = new Set<string>();
   readonly #poll: NodeJS.Timeout;
   #debounce: NodeJS.Timeout | null = null;
@@ -130,13 +135,16 @@ class DirectoryWatch implements FileWatch {
   /** Follows the files to where they lie now: a directory that was replaced gets a new watcher. */
   async #watchDirectories(files: ReadonlySet<string>): Promise<void> {
     const wanted = new Map<string, bigint>();
+    const names = new Map<string, Set<string>>();
     for (const file of files) {
-      for (const directory of await directoriesOf(file)) {
+      for (const { directory, name } of await placesOf(file)) {
         const found = await stats(directory);
         if (found?.isDirectory()) wanted.set(directory, found.ino);
+        names.set(directory, (names.get(directory) ?? new Set()).add(name));
       }
     }
     if (this.#closed) return;
+    this.#names = names;
     for (const [directory, { watcher, inode }] of this.#watchers) {
       if (wanted.get(directory) === inode) continue;
       this.#watchers.delete(directory);
@@ -148,7 +156,12 @@ class DirectoryWatch implements FileWatch {
   #watchDirectory(directory: string, inode: bigint): void {
     try {
       const open = this.#deps.watch ?? ((path, listener) => fsWatch(path, { persistent: false }, listener));
-      const watcher = open(directory, () => this.#schedule());
+      const watcher = open(directory, (event, name) => {
+        // A file that nobody asked about grows: a log beside the config does so all the time.
+        const stranger =
+          event === 'change' && typeof name === 'string' && this.#names.get(directory)?.has(name) === false;
+        if (!stranger) this.#schedule();
+      });
       this.#watchers.set(directory, { watcher, inode });
       this.#unwatchable.delete(directory);
       watcher.on('error', (error) => {
@@ -178,11 +191,16 @@ async function changeTime(path: string): Promise<number> {
   return found === null ? 0 : Number(found.ctimeNs / 1_000n) / 1000;
 }
 
-/** The directory that the path names it in, the one that a link leads to, and itself if it is one. */
-async function directoriesOf(path: string): Promise<readonly string[]> {
+interface Place {
+  readonly directory: string;
+  readonly name: string;
+}
+
+/** Where the path names it, where a link leads to, and the inside of it if it is a directory. */
+async function placesOf(path: string): Promise<readonly Place[]> {
   const target = await realpath(path).catch(() => path);
-  const itself = (await stats(path))?.isDirectory() === true ? [path] : [];
-  return [dirname(path), dirname(target), ...itself];
+  const inside = (await stats(path))?.isDirectory() === true ? [{ directory: path, name: '' }] : [];
+  return [path, target].map((at) => ({ directory: dirname(at), name: basename(at) })).concat(inside);
 }
 
 async function sight(path: string, before?: Sighting): Promise<Sighting> {

@@ -1,8 +1,9 @@
 import { EventEmitter } from 'node:events';
 import { type FSWatcher, mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { type WatchDeps, watchFiles } from '../src/watch.ts';
+import { type DirectoryListener, type WatchDeps, watchFiles } from '../src/watch.ts';
 
 /** A watch that keeps what it reports; `next` waits for the next report. Without `pollMs` only events and `check` report. */
 function watching(t: Test, deps: WatchDeps = {}) {
@@ -113,6 +114,32 @@ t.test(
     t.same(reports, [[dir], [dir]]);
   },
 );
+
+t.test('a log that grows beside the config is no reason to compare', async (t) => {
+  const dir = t.testdir({ 'a.yaml': 'one' });
+  const file = join(dir, 'a.yaml');
+  let tell: DirectoryListener = () => {};
+  const { watch, next, reports } = watching(t, {
+    debounceMs: 1,
+    watch(_directory, listener) {
+      tell = listener;
+      return deaf();
+    },
+  });
+  await watch.update([file]);
+  writeFileSync(file, 'two');
+  tell('change', 'access.log');
+  await wait(30);
+  t.same(reports, [], 'not even what did change was looked at');
+  tell('change', 'a.yaml');
+  t.same(await next(), [file]);
+  writeFileSync(file, 'three');
+  tell('rename', '..data');
+  t.same(await next(), [file], 'whatever is renamed may have become ours');
+  writeFileSync(file, 'four');
+  tell('change', null);
+  t.same(await next(), [file], 'and where the system gives no name it may be ours');
+});
 
 t.test('says nothing when a file is written with the content that it had', async (t) => {
   const file = join(t.testdir({ 'a.yaml': 'one' }), 'a.yaml');

@@ -4,7 +4,7 @@ import { Registry } from 'prom-client';
 import t from 'tap';
 import { collectProcessMetrics } from '../../src/cli/process-metrics.ts';
 
-async function valueOf(registry: Registry, name: string): Promise<number> {
+async function read(registry: Registry, name: string): Promise<number> {
   const metric = await registry.getSingleMetric(name)?.get();
   return metric?.values[0]?.value ?? Number.NaN;
 }
@@ -19,13 +19,13 @@ t.test('the event loop is watched turn by turn: a stall shows, and 10 ms of wait
   timed.enable();
   await wait(100);
   await registry.metrics();
-  t.ok((await valueOf(registry, 'nodejs_eventloop_lag_p50_seconds')) * 1e9 < timed.percentile(50));
+  t.ok((await read(registry, 'nodejs_eventloop_lag_p50_seconds')) * 1e9 < timed.percentile(50));
   timed.disable();
   const until = performance.now() + 60;
   while (performance.now() < until);
   await wait(20);
   await registry.metrics();
-  t.ok((await valueOf(registry, 'nodejs_eventloop_lag_max_seconds')) >= 0.05);
+  t.ok((await read(registry, 'nodejs_eventloop_lag_max_seconds')) >= 0.05);
   t.ok(registry.getSingleMetric('process_cpu_seconds_total'), 'with all the others');
 });
 
