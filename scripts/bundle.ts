@@ -2,16 +2,11 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
 import { join } from 'node:path';
-import { Ajv } from 'ajv';
-import standaloneCode from 'ajv/dist/standalone/index.js';
-import { build, type Plugin, transformSync } from 'esbuild';
-import { VALIDATOR_OPTIONS } from '../src/config/config-validator.ts';
-import { ConfigSchema } from '../src/config/schema.ts';
+import { build, type Plugin } from 'esbuild';
+import { LATE_MODULES, lateModules, OWN_PLACE, writeLate } from './late.ts';
 
 /** Not imported but run, as a thread. */
 const LOADER = 'src/runtime/loader-thread.ts';
-/** The one question for the own place that has an answer in dist/ and in dist/chunks/ alike. */
-const OWN_PLACE = 'const here = import.meta.url;';
 
 /**
  * Rejects when anything cannot be bundled. Resolves with the files that went in, as paths from `root`.
@@ -35,15 +30,15 @@ export async function bundle(root: string, outdir: string): Promise<string[]> {
     legalComments: 'none',
     logLevel: 'warning',
     metafile: true,
-    plugins: [builtins, without(UNUSED), replaced(root)],
+    plugins: [lateModules, builtins, without(UNUSED), replaced(root)],
   });
   for (const file of Object.keys(metafile.outputs)) {
     keepNarrow(join(root, file));
     // A module that asks where it lies gets another answer in here.
-    if (readFileSync(join(root, file), 'utf8').replace(OWN_PLACE, '').includes('import.meta'))
+    if (readFileSync(join(root, file), 'utf8').replaceAll(OWN_PLACE, '').includes('import.meta'))
       throw new Error(`${file} asks for import.meta`);
   }
-  return Object.keys(metafile.inputs);
+  return [...new Set([...Object.keys(metafile.inputs), ...(await writeLate(root, outdir))])];
 }
 
 /**
@@ -74,8 +69,12 @@ const builtins: Plugin = {
 
 const THROWS = `class Unused { constructor() { throw new Error('not part of this build'); } }\n`;
 
-/** Packages that `@fastify/http-proxy` loads for what no chain asks of it: requests leave by our own transport, upgrades too. */
+/**
+ * Packages that others load for what nobody asks of them: requests leave by our own transport, upgrades too, and no counter has
+ * exemplars.
+ */
 const UNUSED: Readonly<Record<string, string>> = {
+  '@opentelemetry/api': 'module.exports = {};',
   undici: `${THROWS}module.exports = { Agent: Unused, BalancedPool: Unused, Client: Unused, Dispatcher: Unused, Pool: Unused, ProxyAgent: Unused };`,
   ws: `${THROWS}module.exports = Unused;`,
 };
@@ -84,8 +83,8 @@ function without(packages: Readonly<Record<string, string>>): Plugin {
   return {
     name: 'without',
     setup(build) {
-      build.onResolve({ filter: /^(?:undici|ws)$/ }, ({ path, importer }) =>
-        /@fastify\/(?:http-proxy|reply-from)\//.test(importer) ? { path, namespace: 'unused' } : null,
+      build.onResolve({ filter: /^(?:undici|ws|@opentelemetry\/api)$/ }, ({ path, importer }) =>
+        /\/(?:@fastify\/(?:http-proxy|reply-from)|prom-client)\//.test(importer) ? { path, namespace: 'unused' } : null,
       );
       build.onLoad({ filter: /./, namespace: 'unused' }, ({ path }) => ({ contents: packages[path] }));
     },
@@ -95,15 +94,15 @@ function without(packages: Readonly<Record<string, string>>): Plugin {
 /** Modules whose work is done here rather than at every start. */
 function replaced(root: string): Plugin {
   const modules: Readonly<Record<string, () => string>> = {
-    'src/config/config-validator.ts': configValidator,
     'src/runtime/version.ts': () => versionOf(root),
     'src/runtime/loader-url.ts': loaderUrl,
+    ...Object.fromEntries(Object.entries(LATE_MODULES).map(([path, contents]) => [path, () => contents])),
   };
   return {
     name: 'replaced',
     setup(build) {
       build.onLoad(
-        { filter: /\/src\/(?:config\/config-validator|runtime\/version|runtime\/loader-url)\.ts$/ },
+        { filter: /\/src\/(?:config\/config-validator|proxy\/option-validators|runtime\/version|runtime\/loader-url)\.ts$/ },
         ({ path }) => {
           const make = modules[path.slice(root.length + 1)];
           return make === undefined ? null : { contents: make(), resolveDir: root };
@@ -111,15 +110,6 @@ function replaced(root: string): Plugin {
       );
     },
   };
-}
-
-/** Compiling the config's schema takes longer than reading a config of fifty routes. Same validator, same options. */
-function configValidator(): string {
-  const ajv = new Ajv({ ...VALIDATOR_OPTIONS, code: { source: true, esm: true, optimize: true } });
-  const code = standaloneCode.default(ajv, ajv.compile(ConfigSchema));
-  // Nobody reads it in a stack trace, and it is the largest text of all.
-  return transformSync(`${code}\nexport const configValidator = () => validate;\n`, { format: 'esm', minify: true })
-    .code;
 }
 
 function versionOf(root: string): string {

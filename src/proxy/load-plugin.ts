@@ -35,6 +35,8 @@ export interface LoadResult {
 interface FoundPlugin {
   readonly exported: unknown;
   readonly identity: string;
+  /** Its name in the list of built-in plugins. */
+  readonly builtin?: string;
 }
 
 /** Fastify's own mark for plugins that share the scope of whoever registers them; fastify-plugin sets it. */
@@ -69,7 +71,7 @@ export async function loadPlugins(
 
 async function find(use: PluginUse, builtins: Builtins): Promise<FoundPlugin | PluginModuleError> {
   const builtin = builtins.get(use.name);
-  if (builtin !== undefined) return { exported: (await builtin()).default, identity: use.name };
+  if (builtin !== undefined) return { exported: (await builtin()).default, identity: use.name, builtin: use.name };
   try {
     return await importPlugin(use.name, use.baseDir);
   } catch (error) {
@@ -89,7 +91,7 @@ function refused(problems: readonly Problem[]): Prepared {
   return { ready: null, problems };
 }
 
-function prepare(use: PluginUse, { exported, identity }: FoundPlugin): Prepared {
+function prepare(use: PluginUse, { exported, identity, builtin }: FoundPlugin): Prepared {
   const wrong = shapeProblem(use, exported);
   if (wrong !== null) return refused([problemAt(use, '', wrong)]);
   const plugin = exported as SelvedgePlugin<never> & { readonly [DISPLAY_NAME]?: string };
@@ -103,7 +105,7 @@ function prepare(use: PluginUse, { exported, identity }: FoundPlugin): Prepared 
     return { ready: { ...base, ...described(description, {}), options }, problems: [] };
   }
   try {
-    const { options, problems } = checkOptions(description.options, use.options);
+    const { options, problems } = checkOptions(description.options, use.options, builtin);
     const all = problems.length > 0 ? problems : (description.check?.(options) ?? []);
     const found = all.map(({ path, message, severity }) => problemAt(use, path, message, severity));
     if (hasErrors(found)) return refused(found);

@@ -1,12 +1,14 @@
 // Options of one plugin against its schema: defaults filled in, everything wrong said at once.
-import { Ajv, type ValidateFunction } from 'ajv';
+import { Ajv, type Options, type ValidateFunction } from 'ajv';
 import type { TSchema } from 'typebox';
 import { shapeProblems } from '../config/shape-problems.ts';
 import type { OptionProblem } from '../plugin.ts';
+import { optionValidator } from './option-validators.ts';
 
 type Json = Record<string, unknown>;
 
-const ajv = new Ajv({
+/** Also what the build compiles with. */
+export const OPTION_SETTINGS: Options = {
   allErrors: true,
   useDefaults: true,
   strict: false,
@@ -15,7 +17,10 @@ const ajv = new Ajv({
   meta: false,
   validateSchema: false,
   code: { optimize: false },
-});
+};
+
+/** For the plugins of users. */
+let ajv: Ajv | null = null;
 
 /** One validator per schema object; a plugin file that is edited brings a new one. */
 const validators = new WeakMap<object, ValidateFunction>();
@@ -26,10 +31,17 @@ export interface CheckedOptions {
   readonly problems: readonly OptionProblem[];
 }
 
-/** Throws what Ajv throws when the schema itself is malformed. */
-export function checkOptions(schema: TSchema, written: Readonly<Record<string, unknown>>): CheckedOptions {
+/**
+ * Throws what Ajv throws when the schema itself is malformed.
+ * @param builtin name of the built-in plugin; not given: it is a user's
+ */
+export function checkOptions(
+  schema: TSchema,
+  written: Readonly<Record<string, unknown>>,
+  builtin?: string,
+): CheckedOptions {
   const options = copy(written) as Json;
-  const validate = validatorOf(schema);
+  const validate = (builtin === undefined ? undefined : optionValidator(builtin)) ?? validatorOf(schema);
   if (validate(options)) return { options: freeze(options), problems: [] };
   const problems = shapeProblems(validate.errors ?? []).map(({ steps, message }) => ({ path: pathOf(steps), message }));
   return { options, problems };
@@ -68,6 +80,7 @@ function freeze<T>(value: T): T {
 function validatorOf(schema: TSchema): ValidateFunction {
   let validate = validators.get(schema);
   if (validate === undefined) {
+    ajv ??= new Ajv(OPTION_SETTINGS);
     validate = ajv.compile(closed(JSON.parse(JSON.stringify(schema))) as object);
     validators.set(schema, validate);
   }
@@ -78,7 +91,7 @@ function validatorOf(schema: TSchema): ValidateFunction {
  * Refuses unknown keys in every object of the schema that does not say otherwise. Parts of an `allOf` stay open: each of them sees
  * the keys of the others.
  */
-function closed(schema: unknown): unknown {
+export function closed(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(closed);
   if (typeof schema !== 'object' || schema === null) return schema;
   const result: Json = {};
