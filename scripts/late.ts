@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { Ajv } from 'ajv';
 import standaloneCode from 'ajv/dist/standalone/index.js';
 import { build, type Plugin } from 'esbuild';
+import type { TSchema } from 'typebox';
 import { VALIDATOR_OPTIONS } from '../src/config/config-validator.ts';
 import { ConfigSchema } from '../src/config/schema.ts';
 import { DESCRIPTION, type PluginDescription } from '../src/plugin.ts';
@@ -132,7 +133,7 @@ async function optionValidators(): Promise<string> {
   const names: Record<string, string> = {};
   for (const [name, load] of builtins) {
     const { default: plugin } = await load();
-    const { options } = (plugin as { readonly [DESCRIPTION]?: PluginDescription })[DESCRIPTION] ?? {};
+    const { options } = (plugin as { readonly [DESCRIPTION]?: PluginDescription<TSchema> })[DESCRIPTION] ?? {};
     if (options === undefined) continue;
     ajv.addSchema(closed(JSON.parse(JSON.stringify(options))) as object, name);
     names[name] = name;

@@ -94,7 +94,11 @@ services:
         SELVEDGE_MALLOC: /^MALLOC_MMAP_THRESHOLD_ /,
       });
       const hop = await started('hop.yaml', '--internal', 'app');
-      t.same(hop.flags, [...hop.own, '--v8-pool-size=1'], 'a hop has a small one, unless the user wants another');
+      t.same(
+        hop.flags,
+        [...hop.own, '--v8-pool-size=1', '--expose-gc'],
+        'a hop has a small one, unless the user wants another',
+      );
       const exit = once(child, 'exit');
       child.kill('SIGTERM');
       t.strictSame(await exit, [0, null]);
