@@ -38,9 +38,11 @@ const HOP_FLAGS = ['--max-semi-space-size=2', '--v8-pool-size=1', '--expose-gc']
  */
 const HOP_POOL_BYTES = 8_000;
 
-/** Milliseconds between two looks for a quiet moment, and the share of them that may be work. The start itself is none. */
+/** Milliseconds between two looks for a quiet moment, and the share of them that may be work: the start is none, nor are 100 requests/s. */
 const LOOK_MS = 2_500;
-const QUIET = 0.05;
+const QUIET = 0.03;
+/** Bytes that must have come since for tidying up once more. */
+const WORTH_TIDYING = 1_048_576;
 
 /** Nobody presses Ctrl-C twice in this many milliseconds. */
 const SAME_INTERRUPT_MS = 500;
@@ -159,18 +161,19 @@ async function start() {
 }
 
 /**
- * A start leaves behind a quarter of a hop's heap, scattered so that it does not shrink any more once requests have grown into it. It is
- * collected once, in the first quiet moment, which takes 60 ms; a process that has none is left to the engine.
+ * A start leaves behind a quarter of a hop's heap, scattered so that it does not shrink any more once requests have grown into it, and
+ * each busy time leaves a little. It is collected in quiet moments, which takes 60 ms; a process that has none is left to the engine.
  */
 function tidyWhenQuiet(collect) {
   let last = performance.eventLoopUtilization();
+  let tidy = 0;
   const look = setInterval(() => {
     const now = performance.eventLoopUtilization();
     const { utilization } = performance.eventLoopUtilization(now, last);
     last = now;
-    if (utilization > QUIET) return;
-    clearInterval(look);
-    collect({ type: 'major', flavor: 'last-resort' });
+    if (utilization > QUIET || process.memoryUsage.rss() < tidy + WORTH_TIDYING) return;
+    collect({ type: 'major', flavor: tidy === 0 ? 'last-resort' : 'regular' });
+    tidy = process.memoryUsage.rss();
   }, LOOK_MS);
   look.unref();
 }

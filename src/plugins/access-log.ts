@@ -68,7 +68,8 @@ export default definePlugin(
     const { errors, slowMs } = options.always;
     const slow = slowMs ?? Number.POSITIVE_INFINITY;
     const redact = new Set(options.redact.map((name) => name.toLowerCase()));
-    const settings = { ...options, headers: options.headers.map((name) => name.toLowerCase()), redact };
+    const hasFields = Object.keys(options.fields).length > 0;
+    const settings = { ...options, hasFields, headers: options.headers.map((name) => name.toLowerCase()), redact };
 
     const destination = options.destination === 'stdout' ? STDOUT : resolve(options.destination);
     const writer = app.shared(
