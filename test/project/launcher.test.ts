@@ -5,6 +5,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import t from 'tap';
 import { answering, freePort, manifest, root, temporary, unhooked } from './support/package.ts';
 
@@ -104,6 +106,22 @@ services:
       t.strictSame(await exit, [0, null]);
     },
   );
+
+  await t.test('a hop collects what its start left, once it is quiet', async (t) => {
+    const words = ['--trace-gc', bin, 'run', '-c', join(folder, 'hop.yaml'), '--internal', 'app'];
+    const child = spawn(...unhooked(process.execPath, words), {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, PORT: String(await freePort()) },
+    });
+    t.teardown(() => child.kill('SIGKILL'));
+    let collected = false;
+    for await (const line of createInterface({ input: child.stdout as Readable })) {
+      // What the engine says of a collection that somebody asked for.
+      collected = /Mark-Compact \(reduce\).* testing;/.test(line);
+      if (collected) break;
+    }
+    t.ok(collected);
+  });
 
   await t.test('takes a Ctrl-C that npm and the terminal both deliver for one', async (t) => {
     const port = await freePort();
