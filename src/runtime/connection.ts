@@ -27,8 +27,10 @@ export class OpenConnection implements Connection {
   readonly peer: Peer | null;
   readonly serverName: string | null;
   readonly socket: Socket;
-  /** The response to the newest request; null before the first. */
+  /** The response to the newest request; null before the first, and again once it is closed: it would keep that whole request alive. */
   response: ServerResponse | null = null;
+  /** No request has come on it yet. */
+  fresh = true;
   /** A refusal is on its way or waits for its turn. */
   refused = false;
   /** Target of the CONNECT inside which its requests come; null: they come by themselves. */
@@ -59,6 +61,13 @@ export class OpenConnection implements Connection {
     const asked = certificates !== null && origin.spec.tls?.clientCertificate != null;
     this.peer = peer !== undefined ? peer : asked ? peerOf(socket as TLSSocket, origin.spec.meshDomain) : null;
     (socket as Tagged)[CONNECTION] = this;
+  }
+
+  /** To be called with the response to each request that Node's parser hands over. */
+  asked(response: ServerResponse): void {
+    this.fresh = false;
+    this.response = response;
+    response.on('close', forget);
   }
 
   get listener(): ListenerSpec {
@@ -98,6 +107,11 @@ interface Tagged {
 /** Null for a socket whose TLS handshake is not over. */
 export function connectionOf(socket: object): OpenConnection | null {
   return (socket as Tagged)[CONNECTION] ?? null;
+}
+
+function forget(this: ServerResponse): void {
+  const connection = connectionOf(this.req.socket);
+  if (connection?.response === this) connection.response = null;
 }
 
 /**

@@ -22,6 +22,12 @@ export function upstreamMetrics(registry: Registry, log: Logger, services: Servi
     labelNames: ['service', 'endpoint', 'verdict'],
     registers,
   });
+  const opened = new Counter({
+    name: 'selvedge_upstream_connections_opened_total',
+    help: 'Connections opened to endpoints for requests, TLS included where there is any; those of active checks are left out.',
+    labelNames: ['service', 'endpoint'],
+    registers,
+  });
   const retries = new Counter({
     name: 'selvedge_retries_total',
     help: 'Tries that failed in a way that is retried, by reason of the failure and by what became of the retry.',
@@ -56,6 +62,9 @@ export function upstreamMetrics(registry: Registry, log: Logger, services: Servi
     },
     resting(service, endpoint, forMs) {
       log.info({ service, endpoint, forMs: Math.round(forMs) }, 'endpoint asked for rest');
+    },
+    opened(service, endpoint) {
+      opened.inc({ service, endpoint });
     },
     panicking(service, panicking) {
       if (panicking) log.warn({ service }, 'too few endpoints are left: those left out on suspicion are used as well');

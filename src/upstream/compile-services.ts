@@ -63,8 +63,10 @@ function compile(
     let endpoint = known.get(key);
     if (endpoint === undefined) {
       const tls = own === null ? null : connectionOptions(own, splitAddress(address).host);
+      const { connections, name } = config;
+      const onOpened = (): void => deps.events?.opened(name, address);
       endpoint = new Endpoint(
-        { address, hop, tls, mesh, connections: config.connections, key, owner: memory },
+        { address, hop, tls, mesh, connections, key, owner: memory, onOpened },
         deps.makeTransport,
       );
       known.set(key, endpoint);

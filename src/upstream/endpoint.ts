@@ -37,6 +37,8 @@ export interface EndpointSpec {
   readonly key: string;
   /** Told when its fitness changes. */
   readonly owner: HealthOwner;
+  /** Called for every connection that is opened to it; not given: nobody counts them. */
+  readonly onOpened?: () => void;
 }
 
 /** Something that looks after an endpoint until it is stopped. */
@@ -56,6 +58,7 @@ export class Endpoint {
   readonly mesh: MeshDial | null;
   readonly connections: Connections;
   readonly key: string;
+  readonly onOpened: (() => void) | undefined;
   readonly health: EndpointHealth;
   readonly latency = new PeakEwma();
   /** Of a local application: whether it accepts connections; null: nobody has looked. See app-watch.ts. */
@@ -81,6 +84,7 @@ export class Endpoint {
     this.mesh = spec.mesh;
     this.connections = spec.connections;
     this.key = spec.key;
+    this.onOpened = spec.onOpened;
     this.health = new EndpointHealth(spec.owner);
     this.#makeTransport = makeTransport;
   }

@@ -20,6 +20,8 @@ export interface UpstreamEvents {
   /** A local application accepts connections, or does not: what the first look found, and every change. */
   application(service: string, endpoint: string, accepting: boolean, first: boolean): void;
   resting(service: string, endpoint: string, forMs: number): void;
+  /** A connection stands that requests are sent on: TCP, and TLS where there is any. Those of active checks are not told. */
+  opened(service: string, endpoint: string): void;
   /** Fewer endpoints are left than panicThreshold (or enough again). */
   panicking(service: string, panicking: boolean): void;
   /** `reason`: the outcome that asked for it, as in the access log's attempts. */
@@ -33,6 +35,7 @@ export const NO_EVENTS: UpstreamEvents = Object.freeze({
   checked() {},
   application() {},
   resting() {},
+  opened() {},
   panicking() {},
   retry() {},
   hedge() {},

@@ -5,13 +5,14 @@ import type { MakeTransport } from './endpoint.ts';
 import { Http1Pool } from './http1/pool.ts';
 
 export function http1Transport(wheel: TimerWheel): MakeTransport {
-  return ({ host, port, tls, mesh, connections }, caller) => {
+  return ({ host, port, tls, mesh, connections, onOpened }, caller) => {
     const { max, pending, connectTimeoutMs, idleTimeoutMs } = connections;
-    const bounds = { host, port, maxConnections: max, maxPending: pending, connectTimeoutMs, idleTimeoutMs, wheel };
-    const plain = (): Http1Pool => new Http1Pool({ ...bounds, tls });
+    const bounds = { maxConnections: max, maxPending: pending, connectTimeoutMs, idleTimeoutMs };
+    const shared = { host, port, ...bounds, onOpened, wheel };
+    const plain = (): Http1Pool => new Http1Pool({ ...shared, tls });
     if (mesh === null || caller === null) return plain();
     const secure = new Http1Pool({
-      ...bounds,
+      ...shared,
       tls: null,
       identity: { version: () => caller.version, options: () => caller.connectionOptions(mesh.expects) },
     });

@@ -30,6 +30,8 @@ export interface PoolOptions {
   readonly maxHeaderBytes?: number;
   /** Bound of the interim responses to one request. Default 32. */
   readonly maxInformational?: number;
+  /** Called for every connection that stands: TCP, and TLS where there is any. */
+  readonly onOpened?: () => void;
   readonly wheel: Wheel;
 }
 
@@ -146,6 +148,7 @@ export class Http1Pool implements ExchangeOwner, ConnectionOwner {
 
   opened(connection: Connection): void {
     this.#opening -= 1;
+    this.#options.onOpened?.();
     const { origin } = connection;
     if (origin === null) {
       this.released(connection);

@@ -568,6 +568,25 @@ t.test('TLS', async (t) => {
     );
   });
 
+  t.test('a connection counts as opened once TLS stands', async (t) => {
+    const upstream = await start(t);
+    let opened = 0;
+    const onOpened = (): void => {
+      opened += 1;
+    };
+    const stranger = await setUp(t, { tls: { servername: 'a.test' }, onOpened }, upstream);
+    t.match((await stranger.send().over).error, { code: 'SLV_UPSTREAM_TLS' });
+    t.equal(opened, 0);
+    const known = await setUp(t, { tls: { ca: ca.pem, servername: 'a.test' }, onOpened }, upstream);
+    const connection = await exchangeOn(known);
+    t.equal(opened, 1);
+    const again = known.send();
+    await connection.head();
+    connection.write(EMPTY);
+    t.match(await again.over, { status: 200 });
+    t.equal(opened, 1);
+  });
+
   t.test('a peer that speaks no TLS is a TLS failure', async (t) => {
     const upstream = await RawUpstream.start(t);
     upstream.server.on('connection', (socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'));
