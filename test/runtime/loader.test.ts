@@ -240,6 +240,31 @@ t.test('the first load, small configs and configs in code are read without a thr
   t.equal(loader.loads, 1, 'with a clock of its own');
 });
 
+t.test('reading ahead is the work of the thread alone', async (t) => {
+  const large = largeConfig(300, 8080, 9901, '127.0.0.1:9', 1);
+  const cwd = t.testdir({
+    'c.yaml': large,
+    'small.yaml': 'version: 1',
+    dir: { 'b.config.mjs': `/*${large}*/ throw new Error('must not run')` },
+  });
+  const loader = new Counting();
+  t.teardown(() => loader.close());
+  const source = fileSource('c.yaml', { cwd }, loader);
+  t.equal(await source.loadAhead?.(), null, 'not before the start');
+  await source.load();
+  const [ahead, asked] = await Promise.all([source.loadAhead?.(), source.load()]);
+  t.same(ahead?.config, asked.config, 'two at a time take turns');
+  t.equal(loader.loads, 2);
+  for (const path of ['small.yaml', 'dir']) {
+    const other = fileSource(path, { cwd }, loader);
+    await other.load();
+    t.equal(await other.loadAhead?.(), null, path);
+  }
+  await source.close?.();
+  t.equal(await source.loadAhead?.(), null, 'nor after the end');
+  t.equal(loader.loads, 2);
+});
+
 t.test('where the module of the thread is missing, configs are read here', async (t) => {
   const cwd = t.testdir({ 'c.yaml': largeConfig(300, 8080, 9901, '127.0.0.1:9', 1) });
   let starts = 0;
