@@ -23,10 +23,33 @@ interface Container {
   readonly children: Map<string, Origin> | Origin[];
 }
 
+/** A map without inherited names. `Object.create(null)` makes one that the engine keeps as a hash table: slower to build, to walk and to send. */
+const Bare = function () {} as unknown as { new (): Json; prototype: object };
+Bare.prototype = Object.freeze(Object.create(null));
+
+/** What lies on a container for whoever holds the key: a `Map` of hundreds of thousands of objects misses the processor's caches at each look-up. */
+class Mark extends (function (container: object) {
+  return container;
+} as unknown as { new (container: object): object }) {
+  #marked: Container;
+
+  private constructor(container: object, marked: Container) {
+    super(container);
+    this.#marked = marked;
+  }
+
+  static put(container: object, marked: Container): void {
+    if (#marked in container) (container as Mark).#marked = marked;
+    else new Mark(container, marked);
+  }
+
+  static of(container: object): Container | undefined {
+    return #marked in container ? (container as Mark).#marked : undefined;
+  }
+}
+
 /** Knows the origin of every value that a user wrote; what defaults filled in has none. */
 export class Origins {
-  /** Not weak: whoever has the origins has the config too, and a weak map of this size is a burden for every garbage collection. */
-  readonly #containers = new Map<object, Container>();
   readonly #faults: Problem[] = [];
   readonly #secrets: unknown[] = [];
 
@@ -42,18 +65,18 @@ export class Origins {
 
   /** Of a map or list; undefined for one that a default brought in. */
   of(container: object): Origin | undefined {
-    return this.#containers.get(container)?.origin;
+    return Mark.of(container)?.origin;
   }
 
   /** Of one value inside a map or list. */
   child(container: object, key: string | number): Origin | undefined {
-    const children = this.#containers.get(container)?.children;
+    const children = Mark.of(container)?.children;
     return children instanceof Map ? children.get(String(key)) : children?.[Number(key)];
   }
 
   /** Takes one value out, so that the rest can still be checked. */
   remove(container: object, key: string | number): void {
-    const children = this.#containers.get(container)?.children;
+    const children = Mark.of(container)?.children;
     if (Array.isArray(container)) {
       container.splice(Number(key), 1);
       if (Array.isArray(children)) children.splice(Number(key), 1);
@@ -65,7 +88,7 @@ export class Origins {
 
   /** Gives one value another key; it keeps the place where it was written. */
   rename(container: Json, from: string, to: string): void {
-    const children = this.#containers.get(container)?.children as Map<string, Origin> | undefined;
+    const children = Mark.of(container)?.children as Map<string, Origin> | undefined;
     const origin = children?.get(from);
     container[to] = container[from];
     delete container[from];
@@ -79,7 +102,7 @@ export class Origins {
     const children = Array.isArray(container)
       ? container.map(() => origin)
       : new Map(Object.keys(container).map((key) => [key, origin] as const));
-    this.#containers.set(container, { origin, children });
+    Mark.put(container, { origin, children });
     return container;
   }
 
@@ -89,8 +112,9 @@ export class Origins {
   }
 
   #build(tree: Tree, path: string, keyPlace: Place, part: Part): { value: unknown; origin: Origin } {
-    const origin: Origin = { ...tree.source, path, keyPlace };
-    for (const message of origin.faults) this.#faults.push({ severity: 'error', place: origin.place, path, message });
+    const { place, file, variables, secret, faults } = tree.source;
+    const origin: Origin = { place, file, variables, secret, faults, path, keyPlace };
+    for (const message of faults) this.#faults.push({ severity: 'error', place, path, message });
     if (tree.kind === 'leaf') {
       if (origin.secret) this.#secrets.push(tree.value);
       return { value: tree.value, origin };
@@ -98,10 +122,10 @@ export class Origins {
     if (tree.kind === 'list') {
       const built = tree.items.map((item, index) => this.#build(item, `${path}[${index}]`, item.source.place, part));
       const value = built.map((item) => item.value);
-      this.#containers.set(value, { origin, children: built.map((item) => item.origin) });
+      Mark.put(value, { origin, children: built.map((item) => item.origin) });
       return { value, origin };
     }
-    const value = Object.create(null) as Json;
+    const value = new Bare();
     const children = new Map<string, Origin>();
     for (const [name, entry] of tree.entries) {
       if (part !== 'options' && part !== 'named' && entry.value.kind === 'leaf' && entry.value.value === null) continue;
@@ -113,10 +137,10 @@ export class Origins {
       );
       // A name alone (`orders:`) is that thing with nothing said about it.
       value[name] =
-        part === 'named' && below.value === null ? this.expand(Object.create(null) as Json, below.origin) : below.value;
+        part === 'named' && below.value === null ? this.expand(new Bare(), below.origin) : below.value;
       children.set(name, below.origin);
     }
-    this.#containers.set(value, { origin, children });
+    Mark.put(value, { origin, children });
     return { value, origin };
   }
 }
