@@ -103,12 +103,8 @@ async function load(
   expandShorthand(valid.config, origins);
   fillDefaults(ConfigSchema, valid.config);
   const findings: Findings = { origins, problems: [], files };
-  const cursor = new Cursor(
-    valid.config as CompleteConfig,
-    '',
-    { ...merged.tree.source, keyPlace: merged.tree.source.place },
-    findings,
-  );
+  const { place, file } = merged.tree.source;
+  const cursor = new Cursor(valid.config as CompleteConfig, { path: '', place, keyPlace: place, file }, findings);
   const config = resolveComplete(cursor, options.cwd ?? process.cwd(), options.clock ?? Date);
   const partial = source.incomplete || merged.incomplete;
   checkSemantics(cursor, config, { names, incomplete: partial, roles: options.roles ?? null });

@@ -1,13 +1,52 @@
 // The merged config as plain values for validation and resolving, and beside it where each of them was written.
 import type { Place } from './model.ts';
 import type { Problem } from './problem.ts';
-import type { Source, Tree } from './tree.ts';
+import type { Source, SourceFile, Tree } from './tree.ts';
 
-/** Where one value of the config comes from. */
-export interface Origin extends Source {
-  /** `routes[3].to[0].service`, as the user's file has it. */
-  readonly path: string;
+/** Where one value of the config comes from. Thousands are made for each that anybody asks for its path. */
+export class Origin {
   readonly keyPlace: Place;
+  readonly #source: Source;
+  readonly #above: Origin | null;
+  readonly #key: string | number;
+
+  constructor(source: Source, keyPlace: Place, above: Origin | null, key: string | number) {
+    this.#source = source;
+    this.keyPlace = keyPlace;
+    this.#above = above;
+    this.#key = key;
+  }
+
+  /** `routes[3].to[0].service`, as the user's file has it. */
+  get path(): string {
+    return this.#above === null ? '' : pathBelow(this.#above.path, this.#key);
+  }
+
+  /** Of the whole config. */
+  get isTop(): boolean {
+    return this.#above === null;
+  }
+
+  get place(): Place {
+    return this.#source.place;
+  }
+
+  get file(): SourceFile {
+    return this.#source.file;
+  }
+
+  get variables(): readonly string[] {
+    return this.#source.variables;
+  }
+
+  get secret(): boolean {
+    return this.#source.secret;
+  }
+}
+
+export function pathBelow(path: string, key: string | number): string {
+  if (typeof key === 'number') return `${path}[${key}]`;
+  return path === '' ? key : `${path}.${key}`;
 }
 
 /** The origins of a config as far as they matter once it is sound. */
@@ -24,13 +63,22 @@ interface Container {
 }
 
 /** A map without inherited names. `Object.create(null)` makes one that the engine keeps as a hash table: slower to build, to walk and to send. */
-const Bare = function () {} as unknown as { new (): Json; prototype: object };
-Bare.prototype = Object.freeze(Object.create(null));
+class Bare {
+  [key: string]: unknown;
+}
+Object.setPrototypeOf(Bare.prototype, null);
+delete (Bare.prototype as { constructor?: unknown }).constructor;
+Object.freeze(Bare.prototype);
 
-/** What lies on a container for whoever holds the key: a `Map` of hundreds of thousands of objects misses the processor's caches at each look-up. */
-class Mark extends (function (container: object) {
-  return container;
-} as unknown as { new (container: object): object }) {
+class Given {
+  constructor(container: object) {
+    // biome-ignore lint/correctness/noConstructorReturn: so a subclass puts its private field on an object that is there already.
+    return container;
+  }
+}
+
+/** Marks a container where it lies: a `Map` of hundreds of thousands of objects misses the processor's caches at each look-up. */
+class Mark extends Given {
   #marked: Container;
 
   private constructor(container: object, marked: Container) {
@@ -39,12 +87,12 @@ class Mark extends (function (container: object) {
   }
 
   static put(container: object, marked: Container): void {
-    if (#marked in container) (container as Mark).#marked = marked;
+    if (#marked in container) container.#marked = marked;
     else new Mark(container, marked);
   }
 
   static of(container: object): Container | undefined {
-    return #marked in container ? (container as Mark).#marked : undefined;
+    return #marked in container ? container.#marked : undefined;
   }
 }
 
@@ -108,47 +156,42 @@ export class Origins {
 
   /** Plain values of a tree. Empty values (`cert: `) mean that the key was not given; inside plugin options null stays null. */
   plain(tree: Tree): unknown {
-    return this.#build(tree, '', tree.source.place, 'config').value;
+    return this.#build(tree, new Origin(tree.source, tree.source.place, null, ''), 'config');
   }
 
-  #build(tree: Tree, path: string, keyPlace: Place, part: Part): { value: unknown; origin: Origin } {
-    const { place, file, variables, secret, faults } = tree.source;
-    const origin: Origin = { place, file, variables, secret, faults, path, keyPlace };
-    for (const message of faults) this.#faults.push({ severity: 'error', place, path, message });
+  #build(tree: Tree, origin: Origin, part: Part): unknown {
+    const { place, faults, secret } = tree.source;
+    for (const message of faults) this.#faults.push({ severity: 'error', place, path: origin.path, message });
     if (tree.kind === 'leaf') {
-      if (origin.secret) this.#secrets.push(tree.value);
-      return { value: tree.value, origin };
+      if (secret) this.#secrets.push(tree.value);
+      return tree.value;
     }
     if (tree.kind === 'list') {
-      const built = tree.items.map((item, index) => this.#build(item, `${path}[${index}]`, item.source.place, part));
-      const value = built.map((item) => item.value);
-      Mark.put(value, { origin, children: built.map((item) => item.origin) });
-      return { value, origin };
+      const children = tree.items.map((item, index) => new Origin(item.source, item.source.place, origin, index));
+      const value = tree.items.map((item, index) => this.#build(item, children[index], part));
+      Mark.put(value, { origin, children });
+      return value;
     }
     const value = new Bare();
     const children = new Map<string, Origin>();
+    const isTop = origin.isTop;
     for (const [name, entry] of tree.entries) {
       if (part !== 'options' && part !== 'named' && entry.value.kind === 'leaf' && entry.value.value === null) continue;
-      const below = this.#build(
-        entry.value,
-        path === '' ? name : `${path}.${name}`,
-        entry.keyPlace,
-        partBelow(part, path, name),
-      );
+      const below = new Origin(entry.value.source, entry.keyPlace, origin, name);
+      const inner = this.#build(entry.value, below, partBelow(part, isTop, name));
       // A name alone (`orders:`) is that thing with nothing said about it.
-      value[name] =
-        part === 'named' && below.value === null ? this.expand(new Bare(), below.origin) : below.value;
-      children.set(name, below.origin);
+      value[name] = part === 'named' && inner === null ? this.expand(new Bare(), below) : inner;
+      children.set(name, below);
     }
     Mark.put(value, { origin, children });
-    return { value, origin };
+    return value;
   }
 }
 
 type Part = 'config' | 'named' | 'options';
 
-function partBelow(part: Part, path: string, name: string): Part {
+function partBelow(part: Part, isTop: boolean, name: string): Part {
   if (part === 'named') return 'config';
-  if (part === 'options' || (name === 'plugins' && path !== '')) return 'options';
-  return path === '' && (name === 'gateways' || name === 'services') ? 'named' : 'config';
+  if (part === 'options' || (name === 'plugins' && !isTop)) return 'options';
+  return isTop && (name === 'gateways' || name === 'services') ? 'named' : 'config';
 }
