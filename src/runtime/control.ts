@@ -202,10 +202,14 @@ export class Runtime {
     this.#announce(before);
     const durationMs = Math.round(performance.now() - startedAt);
     this.#log.info({ reason, revision: this.revision, durationMs }, 'config in force');
-    return { applied, revision: this.revision, problems };
+    const fault = await loaded.whole;
+    if (fault == null) return { applied, revision: this.revision, problems };
+    this.#loaded = { ...loaded, provenance: null };
+    this.#reject(reason, [fault]);
+    return { applied, revision: this.revision, problems: [...problems, fault] };
   }
 
-  async #install({ config, problems, provenance }: Loaded): Promise<Installed> {
+  async #install({ config, problems, provenance, whole }: Loaded): Promise<Installed> {
     if (config === null || hasErrors(problems)) return { applied: false, problems };
     const unknown = unknownRoles(config, this.#options.roles);
     if (unknown.length > 0 && this.#state === 'starting')
@@ -213,16 +217,20 @@ export class Runtime {
     const { openFleet } = this.#options;
     const workers = workersProblem(config, this.#engine?.config ?? null, openFleet !== undefined);
     const wrong = workers === null ? unknown : [...unknown, workers];
+    const placed = async (found: readonly Problem[]): Promise<readonly Problem[]> => {
+      if (found.length > 0) await whole;
+      return found.map(place);
+    };
     const place = (problem: Problem): Problem => {
       if (provenance === null) return problem;
       if (problem.place !== null) return provenance.scrub(locatePluginProblem(problem, config, provenance));
       return provenance.scrub({ ...problem, place: provenance.locate(problem.path.split('.')) });
     };
-    if (wrong.length > 0) return { applied: false, problems: [...problems, ...wrong.map(place)] };
+    if (wrong.length > 0) return { applied: false, problems: [...problems, ...(await placed(wrong))] };
     this.#engine ??= await this.#openEngine(workersOf(config), openFleet);
     provenance?.hide(await this.#engine.optionSchemas(config));
     const installed = await this.#engine.install(config);
-    return { applied: installed.applied, problems: [...problems, ...installed.problems.map(place)] };
+    return { applied: installed.applied, problems: [...problems, ...(await placed(installed.problems))] };
   }
 
   async #openEngine(workers: number, openFleet: OpenFleet | undefined): Promise<Engine> {

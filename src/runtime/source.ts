@@ -29,25 +29,18 @@ const LARGE = 32 * 1024;
 export function fileSource(path: string, options: LoadOptions, thread = new LoaderThread()): ConfigSource {
   let started = false;
   let closed = false;
-  /** The thread reads once at a time. */
-  let last: Promise<unknown> = Promise.resolve();
   const isForThread = async (): Promise<boolean> =>
     options.clock === undefined && (await isLarge(resolve(options.cwd ?? '', path)));
-  const inThread = (): Promise<Loaded | null> => {
-    const next = last.then(() => thread.load(path, options));
-    last = next;
-    return next;
-  };
   return {
     async load() {
       const large = await isForThread();
-      const loaded = large && started ? await inThread() : null;
+      const loaded = large && started ? await thread.load(path, options) : null;
       started = true;
       if (loaded !== null) return loaded;
       const read = withConflicts(await loadConfig(path, options));
       return large ? packed(read) : read;
     },
-    loadAhead: async () => (started && (await isForThread()) && !closed ? inThread() : null),
+    loadAhead: async () => (started && (await isForThread()) && !closed ? thread.load(path, options) : null),
     close() {
       closed = true;
       return thread.close();

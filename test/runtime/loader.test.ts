@@ -25,6 +25,7 @@ async function here(path: string, options: LoadOptions) {
 async function there(loader: LoaderThread, path: string, options: LoadOptions): Promise<Loaded> {
   const loaded = await loader.load(path, options);
   if (loaded === null) throw new Error('no thread');
+  await loaded.whole;
   return loaded;
 }
 
@@ -166,6 +167,33 @@ t.test('a thread that dies is a problem with a name, and the next load has anoth
     );
   }
   t.not((await there(loader, 'c.yaml', { cwd })).config, null);
+});
+
+/** Sends a config, and dies before the places of its values. */
+const SENDS_HALF = `const { parentPort } = require('node:worker_threads');
+  parentPort.once('message', ({ port }) => {
+    port.postMessage({ kind: 'first', config: { routes: [] }, files: [], secretTexts: [] });
+    parentPort.postMessage('config');
+    parentPort.once('message', () => process.exit(7));
+  });`;
+
+t.test('the config is there before the places of its values, and without them where the thread dies', async (t) => {
+  const cwd = t.testdir({ 'c.yaml': largeConfig(20, 8080, 9901, '127.0.0.1:9', 1) });
+  const started: Worker[] = [];
+  const loader = thread(t, () => {
+    const real = new URL('../../src/runtime/loader-thread.ts', import.meta.url);
+    started.push(started.length === 0 ? new Worker(SENDS_HALF, { eval: true }) : new Worker(real));
+    return started[started.length - 1];
+  });
+  const half = await loader.load('c.yaml', { cwd });
+  t.not(half?.config, null);
+  const next = loader.load('c.yaml', { cwd });
+  started[0].postMessage('die');
+  t.match(await half?.whole, { severity: 'error', message: /it ended with code 7/ });
+  const loaded = await next;
+  t.equal(await loaded?.whole, null, 'the next load waited, and has another thread');
+  t.equal(loaded?.config?.routes.length, 20);
+  t.equal(started.length, 2);
 });
 
 t.test('an idle thread ends, and the next load starts another', async (t) => {
