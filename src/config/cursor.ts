@@ -1,7 +1,7 @@
 // Walks the complete plain config while remembering paths and places, so that every problem can say where it is.
 import { resolve } from 'node:path';
 import type { Place } from './model.ts';
-import { type Origin, type Origins, pathBelow } from './origins.ts';
+import { type Children, type Origin, type Origins, pathBelow } from './origins.ts';
 import type { Problem } from './problem.ts';
 
 /** What all cursors of one config share. */
@@ -23,6 +23,7 @@ export class Cursor<T> {
   readonly #above: Cursor<unknown> | null;
   readonly #key: string | number;
   readonly #findings: Findings;
+  #children: Children | null = null;
 
   constructor(
     value: T,
@@ -131,9 +132,15 @@ export class Cursor<T> {
     this.#findings.problems.push({ severity, place, path, message });
   }
 
+  /** Looks for what it is in only once: dozens of keys are asked for. */
+  #originOf(key: string | number): Origin | undefined {
+    this.#children ??= this.#findings.origins.childrenOf(this.value as object);
+    return this.#children instanceof Map ? this.#children.get(String(key)) : this.#children[Number(key)];
+  }
+
   #child<U>(value: U, key: string | number): Cursor<U> {
     // What is not there was written nowhere; most keys are not, and looking for them is most of the work otherwise.
-    const origin = value === undefined ? undefined : this.#findings.origins.child(this.value as object, key);
+    const origin = value === undefined ? undefined : this.#originOf(key);
     return origin === undefined
       ? new Cursor(value, this.#origin, this.#findings, this, key)
       : new Cursor(value, origin, this.#findings);

@@ -59,8 +59,12 @@ export type Json = Record<string, unknown>;
 interface Container {
   readonly origin: Origin;
   /** By key; for lists in step with the items. */
-  readonly children: Map<string, Origin> | Origin[];
+  readonly children: Children;
 }
+
+export type Children = Map<string, Origin> | Origin[];
+
+const NO_CHILDREN: Children = [];
 
 /** A map without inherited names. `Object.create(null)` makes one that the engine keeps as a hash table: slower to build, to walk and to send. */
 class Bare {
@@ -120,6 +124,11 @@ export class Origins {
   child(container: object, key: string | number): Origin | undefined {
     const children = Mark.of(container)?.children;
     return children instanceof Map ? children.get(String(key)) : children?.[Number(key)];
+  }
+
+  /** Of all values inside a map or list; none of one that a default brought in. */
+  childrenOf(container: object): Children {
+    return Mark.of(container)?.children ?? NO_CHILDREN;
   }
 
   /** Takes one value out, so that the rest can still be checked. */
