@@ -7,8 +7,13 @@ import { basename, dirname } from 'node:path';
 export interface WatchDeps {
   /** As `fs.watch` on a directory. */
   readonly watch?: (directory: string, listener: DirectoryListener) => FSWatcher;
-  /** Quiet time after the last event before files are compared. Default 100 ms. */
+  /** Quiet time after the last event before a change is reported. Default 75 ms. */
   readonly debounceMs?: number;
+  /**
+   * Called soon after an event with what differs by then, which may be half-written: to read ahead, not to act on. It is called anew
+   * when there were further events.
+   */
+  readonly onUnrest?: (changed: readonly string[]) => void;
   /** Comparison without any event, for file systems that send none. Default 5 s. */
   readonly pollMs?: number;
   /** A directory cannot be watched (EMFILE, ENOSPC …): said once per directory; polling covers it meanwhile. */
@@ -35,6 +40,12 @@ interface Sighting {
   readonly content: string;
 }
 
+/** `isForetold`: nothing has happened since the last call of `onUnrest`, so what was read after it is what is reported now. */
+export type OnChange = (changed: readonly string[], isForetold?: boolean) => void;
+
+/** A save is over within it, nearly always: a truncated file has its text again. */
+const UNREST_MS = 10;
+
 /** An endless stream of events in a directory (a log beside the config) delays the comparison no longer than this. */
 const LONGEST_DEBOUNCE_MS = 1000;
 
@@ -49,38 +60,49 @@ const CONFIG_FILE = /^[^.].*\.(ya?ml|json|m?[jt]s)$/;
  * `fs.watch` on a file follows the inode and goes deaf when an editor renames a new file into place or Kubernetes swaps its
  * `..data` link. So the directories are watched, an event only means "compare", and contents decide.
  */
-export function watchFiles(onChange: (changed: readonly string[]) => void, deps: WatchDeps = {}): FileWatch {
+export function watchFiles(onChange: OnChange, deps: WatchDeps = {}): FileWatch {
   return new DirectoryWatch(onChange, deps);
 }
 
 class DirectoryWatch implements FileWatch {
-  readonly #onChange: (changed: readonly string[]) => void;
+  readonly #onChange: OnChange;
   readonly #deps: WatchDeps;
   readonly #debounceMs: number;
   /** Bounded by the files that the config names. */
   readonly #sightings = new Map<string, Sighting>();
+  /** The content that was reported last, of files that have had another since. */
+  readonly #reported = new Map<string, string>();
   readonly #watchers = new Map<string, { readonly watcher: FSWatcher; readonly inode: bigint }>();
   /** What the files are called in each directory. */
   #names: ReadonlyMap<string, ReadonlySet<string>> = new Map();
   readonly #unwatchable = new Set<string>();
   readonly #poll: NodeJS.Timeout;
   #debounce: NodeJS.Timeout | null = null;
+  #unrest: NodeJS.Timeout | undefined;
   #firstEventAt = 0;
+  /** `onUnrest` was called, and there was no event since. */
+  #isForetold = false;
   /** Comparisons and updates run one after the other. */
   #last: Promise<void> = Promise.resolve();
   #closed = false;
 
-  constructor(onChange: (changed: readonly string[]) => void, deps: WatchDeps) {
+  constructor(onChange: OnChange, deps: WatchDeps) {
     this.#onChange = onChange;
     this.#deps = deps;
-    this.#debounceMs = deps.debounceMs ?? 100;
-    this.#poll = setInterval(() => void this.check(), deps.pollMs ?? 5000).unref();
+    this.#debounceMs = deps.debounceMs ?? 75;
+    this.#poll = setInterval(() => {
+      if (this.#debounce === null) void this.check();
+    }, deps.pollMs ?? 5000).unref();
   }
 
   update(files: readonly string[], since = Number.POSITIVE_INFINITY): Promise<void> {
     return this.#enqueue(async () => {
       const wanted = new Set(files);
-      for (const known of this.#sightings.keys()) if (!wanted.has(known)) this.#sightings.delete(known);
+      for (const known of this.#sightings.keys()) {
+        if (wanted.has(known)) continue;
+        this.#sightings.delete(known);
+        this.#reported.delete(known);
+      }
       await this.#watchDirectories(wanted);
       for (const file of wanted) {
         if (this.#sightings.has(file)) continue;
@@ -93,21 +115,44 @@ class DirectoryWatch implements FileWatch {
 
   check(): Promise<void> {
     return this.#enqueue(async () => {
-      const changed: string[] = [];
-      for (const [file, before] of this.#sightings) {
-        const now = await sight(file, before);
-        this.#sightings.set(file, now);
-        if (now.content !== before.content) changed.push(file);
-      }
+      await this.#compare();
       await this.#watchDirectories(new Set(this.#sightings.keys()));
-      if (changed.length > 0 && !this.#closed) this.#onChange(changed);
+      const changed = [...this.#reported.keys()];
+      const isForetold = this.#isForetold;
+      this.#reported.clear();
+      this.#isForetold = false;
+      if (changed.length > 0 && !this.#closed) this.#onChange(changed, isForetold);
     });
+  }
+
+  #foretell(): Promise<void> {
+    return this.#enqueue(async () => {
+      const { onUnrest } = this.#deps;
+      if (onUnrest === undefined) return;
+      await this.#compare();
+      if (this.#reported.size === 0 || this.#closed) return;
+      this.#isForetold = true;
+      onUnrest([...this.#reported.keys()]);
+    });
+  }
+
+  async #compare(): Promise<void> {
+    for (const [file, before] of this.#sightings) {
+      const { content, stamp } = await sight(file, before);
+      this.#sightings.set(file, { content, stamp });
+      if (content === before.content) continue;
+      this.#isForetold = false;
+      const reported = this.#reported.get(file) ?? before.content;
+      if (content === reported) this.#reported.delete(file);
+      else this.#reported.set(file, reported);
+    }
   }
 
   close(): void {
     this.#closed = true;
     clearInterval(this.#poll);
     if (this.#debounce !== null) clearTimeout(this.#debounce);
+    clearTimeout(this.#unrest);
     for (const { watcher } of this.#watchers.values()) watcher.close();
     this.#watchers.clear();
   }
@@ -119,7 +164,10 @@ class DirectoryWatch implements FileWatch {
 
   #schedule(): void {
     if (this.#closed) return;
+    this.#isForetold = false;
     const now = performance.now();
+    clearTimeout(this.#unrest);
+    this.#unrest = setTimeout(() => void this.#foretell(), UNREST_MS).unref();
     if (this.#debounce === null) this.#firstEventAt = now;
     else clearTimeout(this.#debounce);
     const left = this.#firstEventAt + LONGEST_DEBOUNCE_MS - now;

@@ -150,6 +150,78 @@ t.test('says nothing when a file is written with the content that it had', async
   t.same(reports, []);
 });
 
+/** A watch that is told of events by hand, and what it says of unrest. */
+function told(t: Test) {
+  let tell: DirectoryListener = () => {};
+  const unrest: (readonly string[])[] = [];
+  const foretold: boolean[] = [];
+  const open: WatchDeps['watch'] = (_directory, listener) => {
+    tell = listener;
+    return deaf();
+  };
+  const watch = watchFiles((_changed, isForetold = false) => foretold.push(isForetold), {
+    watch: open,
+    debounceMs: 150,
+    pollMs: 3_600_000,
+    onUnrest: (changed) => unrest.push(changed),
+  });
+  const alive = setInterval(() => {}, 60_000);
+  t.teardown(() => {
+    clearInterval(alive);
+    watch.close();
+  });
+  const until = async (met: () => boolean): Promise<void> => {
+    while (!met()) await wait(1);
+  };
+  return { watch, tell: () => tell('change', null), unrest, foretold, until };
+}
+
+t.test('tells of unrest before the change has come to rest', async (t) => {
+  const file = join(t.testdir({ 'a.yaml': 'one' }), 'a.yaml');
+  const { watch, tell, unrest, foretold, until } = told(t);
+  await watch.update([file]);
+  writeFileSync(file, 'two');
+  tell();
+  await until(() => unrest.length === 1);
+  t.same(unrest, [[file]]);
+  t.same(foretold, [], 'not reported yet');
+  await until(() => foretold.length === 1);
+  t.same(foretold, [true], 'what was read meanwhile is what is there');
+  await watch.check();
+  t.same(foretold, [true], 'reported once');
+});
+
+t.test('what was read at an earlier unrest does not stand for what came after it, even the same text', async (t) => {
+  const file = join(t.testdir({ 'a.yaml': 'one' }), 'a.yaml');
+  const { watch, tell, unrest, foretold, until } = told(t);
+  await watch.update([file]);
+  writeFileSync(file, 'two');
+  tell();
+  await until(() => unrest.length === 1);
+  tell();
+  await watch.check();
+  t.same(foretold, [false], 'whoever read may have seen a moment between two writes');
+  writeFileSync(file, 'three');
+  tell();
+  await until(() => unrest.length === 2);
+  writeFileSync(file, 'four');
+  await watch.check();
+  t.same(foretold, [false, false], 'also where no event came');
+});
+
+t.test('a file that is empty for a moment and then as before is no change', async (t) => {
+  const file = join(t.testdir({ 'a.yaml': 'one' }), 'a.yaml');
+  const { watch, tell, unrest, foretold, until } = told(t);
+  await watch.update([file]);
+  writeFileSync(file, '');
+  tell();
+  await until(() => unrest.length === 1);
+  writeFileSync(file, 'one');
+  tell();
+  await watch.check();
+  t.same(foretold, []);
+});
+
 t.test('sees two writes of one size within the same clock tick of the file system', async (t) => {
   const file = join(t.testdir({ 'a.yaml': 'aaa' }), 'a.yaml');
   const { watch, reports } = watching(t, { watch: deaf });

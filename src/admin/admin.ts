@@ -8,6 +8,7 @@ import { SelvedgeError } from '../errors.ts';
 import type { AdminServer } from '../runtime/admin-slot.ts';
 import type { Runtime } from '../runtime/control.ts';
 import type { Answers, Health } from '../runtime/engine.ts';
+import type { Loaded } from '../runtime/loaded.ts';
 import type { ServiceDescription } from '../upstream/service.ts';
 import { namesThisHost } from './host-check.ts';
 import { ROLLOUT_PAGES, serveRollouts } from './rollouts.ts';
@@ -95,7 +96,7 @@ export function buildAdmin(admin: Admin, runtime: Inspected, registry: Measureme
     loadedAt: runtime.loadedAt,
     listening: runtime.addresses(),
     lastRejected: describeRejection(runtime),
-    config: runtime.loaded?.provenance?.effective() ?? null,
+    config: await effective(runtime.loaded),
   }));
   app.get('/routes', async () => ({ routes: await ask('routes', []) }));
   app.get('/services', async () => ({ services: await ask('services', []) }));
@@ -153,4 +154,10 @@ function sendProblem(reply: FastifyReply, status: number, detail: string, code?:
     .code(status)
     .header('content-type', 'application/problem+json')
     .send(JSON.stringify({ status, detail, code }));
+}
+
+/** As users write it; null: not known. */
+async function effective(loaded: Loaded | null): Promise<object | null> {
+  const fault = await loaded?.whole;
+  return fault == null ? (loaded?.provenance?.effective() ?? null) : null;
 }

@@ -1,7 +1,7 @@
 // Walks the complete plain config while remembering paths and places, so that every problem can say where it is.
 import { resolve } from 'node:path';
 import type { Place } from './model.ts';
-import type { Origin, Origins } from './origins.ts';
+import { type Children, type Origin, type Origins, pathBelow } from './origins.ts';
 import type { Problem } from './problem.ts';
 
 /** What all cursors of one config share. */
@@ -12,28 +12,52 @@ export interface Findings {
   readonly files: Set<string>;
 }
 
-type Whereabouts = Pick<Origin, 'place' | 'keyPlace'> & { readonly file: { readonly dir: string } };
+type Whereabouts = Pick<Origin, 'path' | 'place' | 'keyPlace' | 'file'>;
 
 /** One value of the config with its whereabouts. */
 export class Cursor<T> {
   readonly value: T;
-  /** `routes[3].to[0].service`. */
-  readonly path: string;
-  /** Where the value stands; for a default, where the thing that lacks it stands. */
-  readonly place: Place;
-  /** Where its key stands; for the item of a list, the item. */
-  readonly keyPlace: Place;
-  /** Folder that relative paths in this value start from. */
-  readonly dir: string;
+  /** Of the value itself, or of the nearest one above it that somebody wrote. */
+  readonly #origin: Whereabouts;
+  /** Below `#origin`: the cursor above and the key under it. Null: the value was written. */
+  readonly #above: Cursor<unknown> | null;
+  readonly #key: string | number;
   readonly #findings: Findings;
+  #children: Children | null = null;
 
-  constructor(value: T, path: string, origin: Whereabouts, findings: Findings) {
+  constructor(
+    value: T,
+    origin: Whereabouts,
+    findings: Findings,
+    above: Cursor<unknown> | null = null,
+    key: string | number = '',
+  ) {
     this.value = value;
-    this.path = path;
-    this.place = origin.place;
-    this.keyPlace = origin.keyPlace;
-    this.dir = origin.file.dir;
+    this.#origin = origin;
     this.#findings = findings;
+    this.#above = above;
+    this.#key = key;
+  }
+
+  /** `routes[3].to[0].service`. */
+  get path(): string {
+    if (this.#above === null) return this.#origin.path;
+    return pathBelow(this.#above.path, this.#key);
+  }
+
+  /** Where the value stands; for a default, where the thing that lacks it stands. */
+  get place(): Place {
+    return this.#origin.place;
+  }
+
+  /** Where its key stands; for the item of a list, the item. */
+  get keyPlace(): Place {
+    return this.#origin.keyPlace;
+  }
+
+  /** Folder that relative paths in this value start from. */
+  get dir(): string {
+    return this.#origin.file.dir;
   }
 
   /** One part; its value may be undefined when the schema has it optional and without default. */
@@ -108,17 +132,18 @@ export class Cursor<T> {
     this.#findings.problems.push({ severity, place, path, message });
   }
 
+  /** Looks for what it is in only once: dozens of keys are asked for. */
+  #originOf(key: string | number): Origin | undefined {
+    this.#children ??= this.#findings.origins.childrenOf(this.value as object);
+    return this.#children instanceof Map ? this.#children.get(String(key)) : this.#children[Number(key)];
+  }
+
   #child<U>(value: U, key: string | number): Cursor<U> {
     // What is not there was written nowhere; most keys are not, and looking for them is most of the work otherwise.
-    const origin = value === undefined ? undefined : this.#findings.origins.child(this.value as object, key);
-    if (origin !== undefined) return new Cursor(value, origin.path, origin, this.#findings);
-    const path = typeof key === 'number' ? `${this.path}[${key}]` : this.path === '' ? key : `${this.path}.${key}`;
-    return new Cursor(
-      value,
-      path,
-      { place: this.place, keyPlace: this.keyPlace, file: { dir: this.dir } },
-      this.#findings,
-    );
+    const origin = value === undefined ? undefined : this.#originOf(key);
+    return origin === undefined
+      ? new Cursor(value, this.#origin, this.#findings, this, key)
+      : new Cursor(value, origin, this.#findings);
   }
 }
 

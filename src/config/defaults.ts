@@ -20,32 +20,55 @@ export function fillDefaults(schema: TSchema, value: unknown): void {
 
 function fill(schema: SchemaNode, value: unknown): void {
   if (typeof value !== 'object' || value === null) return;
-  const shape = branchFor(schema, value);
+  const { properties, patterns, items } = shapeOf(branchFor(schema, value));
   if (Array.isArray(value)) {
-    for (const item of value) fill(shape.items ?? {}, item);
+    if (items !== null) for (const item of value) fill(items, item);
     return;
   }
-  for (const [key, inner] of propertiesOf(shape)) {
-    const container = value as Json;
-    const applies = (shape.dependencies?.[key] ?? []).every((other) => other in container);
-    if (!(key in container) && inner.default !== undefined && applies) container[key] = copyOf(inner.default);
-    fill(inner, container[key]);
+  const container = value as Json;
+  for (const { key, schema, beside } of properties) {
+    if (
+      schema.default !== undefined &&
+      !(key in container) &&
+      (beside === null || beside.every((other) => other in container))
+    )
+      container[key] = copyOf(schema.default);
+    const inner = container[key];
+    if (typeof inner === 'object') fill(schema, inner);
   }
-  for (const inner of Object.values(shape.patternProperties ?? {})) {
-    for (const item of Object.values(value)) fill(inner, item);
-  }
+  for (const inner of patterns) for (const item of Object.values(value)) fill(inner, item);
+}
+
+interface Shape {
+  readonly properties: readonly {
+    readonly key: string;
+    readonly schema: SchemaNode;
+    /** The keys without which this one means nothing. */
+    readonly beside: readonly string[] | null;
+  }[];
+  readonly patterns: readonly SchemaNode[];
+  readonly items: SchemaNode | null;
 }
 
 /** Thousands of values share one schema. */
-const properties = new WeakMap<SchemaNode, readonly [string, SchemaNode][]>();
+const shapes = new WeakMap<SchemaNode, Shape>();
 
-function propertiesOf(schema: SchemaNode): readonly [string, SchemaNode][] {
-  let entries = properties.get(schema);
-  if (entries === undefined) {
-    entries = Object.entries(schema.properties ?? {});
-    properties.set(schema, entries);
+function shapeOf(schema: SchemaNode): Shape {
+  let shape = shapes.get(schema);
+  if (shape === undefined) {
+    const { properties = {}, patternProperties = {}, dependencies = {}, items = null } = schema;
+    shape = {
+      properties: Object.entries(properties).map(([key, schema]) => ({
+        key,
+        schema,
+        beside: dependencies[key] ?? null,
+      })),
+      patterns: Object.values(patternProperties),
+      items,
+    };
+    shapes.set(schema, shape);
   }
-  return entries;
+  return shape;
 }
 
 /** Plain data, as schemas hold; `structuredClone` takes ten times as long for the small values that these are. */

@@ -7,6 +7,7 @@ import type { CompleteConfig } from './complete.ts';
 import { Cursor, type Findings } from './cursor.ts';
 import { fillDefaults } from './defaults.ts';
 import type { ConfigInput } from './define.ts';
+import { freeze } from './freeze.ts';
 import { knownNames } from './known-names.ts';
 import { merge } from './merge.ts';
 import type { Config } from './model.ts';
@@ -36,6 +37,8 @@ export interface LoadOptions {
   readonly roles?: RoleSelection | null;
   /** For the dates of certificates; default the system's clock. */
   readonly clock?: Clock;
+  /** The config is for another thread, which freezes what arrives. */
+  readonly leaves?: boolean;
 }
 
 export interface LoadResult {
@@ -103,13 +106,10 @@ async function load(
   expandShorthand(valid.config, origins);
   fillDefaults(ConfigSchema, valid.config);
   const findings: Findings = { origins, problems: [], files };
-  const cursor = new Cursor(
-    valid.config as CompleteConfig,
-    '',
-    { ...merged.tree.source, keyPlace: merged.tree.source.place },
-    findings,
-  );
-  const config = resolveComplete(cursor, options.cwd ?? process.cwd(), options.clock ?? Date);
+  const { place, file } = merged.tree.source;
+  const cursor = new Cursor(valid.config as CompleteConfig, { path: '', place, keyPlace: place, file }, findings);
+  const resolved = resolveComplete(cursor, options.cwd ?? process.cwd(), options.clock ?? Date);
+  const config = options.leaves === true ? resolved : freeze(resolved);
   const partial = source.incomplete || merged.incomplete;
   checkSemantics(cursor, config, { names, incomplete: partial, roles: options.roles ?? null });
   problems.push(...unheard(findings.problems, problems));

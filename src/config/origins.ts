@@ -1,13 +1,52 @@
 // The merged config as plain values for validation and resolving, and beside it where each of them was written.
 import type { Place } from './model.ts';
 import type { Problem } from './problem.ts';
-import type { Source, Tree } from './tree.ts';
+import type { Source, SourceFile, Tree } from './tree.ts';
 
-/** Where one value of the config comes from. */
-export interface Origin extends Source {
-  /** `routes[3].to[0].service`, as the user's file has it. */
-  readonly path: string;
+/** Where one value of the config comes from. Thousands are made for each that anybody asks for its path. */
+export class Origin {
   readonly keyPlace: Place;
+  readonly #source: Source;
+  readonly #above: Origin | null;
+  readonly #key: string | number;
+
+  constructor(source: Source, keyPlace: Place, above: Origin | null, key: string | number) {
+    this.#source = source;
+    this.keyPlace = keyPlace;
+    this.#above = above;
+    this.#key = key;
+  }
+
+  /** `routes[3].to[0].service`, as the user's file has it. */
+  get path(): string {
+    return this.#above === null ? '' : pathBelow(this.#above.path, this.#key);
+  }
+
+  /** Of the whole config. */
+  get isTop(): boolean {
+    return this.#above === null;
+  }
+
+  get place(): Place {
+    return this.#source.place;
+  }
+
+  get file(): SourceFile {
+    return this.#source.file;
+  }
+
+  get variables(): readonly string[] {
+    return this.#source.variables;
+  }
+
+  get secret(): boolean {
+    return this.#source.secret;
+  }
+}
+
+export function pathBelow(path: string, key: string | number): string {
+  if (typeof key === 'number') return `${path}[${key}]`;
+  return path === '' ? key : `${path}.${key}`;
 }
 
 /** The origins of a config as far as they matter once it is sound. */
@@ -20,13 +59,49 @@ export type Json = Record<string, unknown>;
 interface Container {
   readonly origin: Origin;
   /** By key; for lists in step with the items. */
-  readonly children: Map<string, Origin> | Origin[];
+  readonly children: Children;
+}
+
+export type Children = Map<string, Origin> | Origin[];
+
+const NO_CHILDREN: Children = [];
+
+/** A map without inherited names. `Object.create(null)` makes one that the engine keeps as a hash table: slower to build, to walk and to send. */
+class Bare {
+  [key: string]: unknown;
+}
+Object.setPrototypeOf(Bare.prototype, null);
+delete (Bare.prototype as { constructor?: unknown }).constructor;
+Object.freeze(Bare.prototype);
+
+class Given {
+  constructor(container: object) {
+    // biome-ignore lint/correctness/noConstructorReturn: so a subclass puts its private field on an object that is there already.
+    return container;
+  }
+}
+
+/** Marks a container where it lies: a `Map` of hundreds of thousands of objects misses the processor's caches at each look-up. */
+class Mark extends Given {
+  #marked: Container;
+
+  private constructor(container: object, marked: Container) {
+    super(container);
+    this.#marked = marked;
+  }
+
+  static put(container: object, marked: Container): void {
+    if (#marked in container) container.#marked = marked;
+    else new Mark(container, marked);
+  }
+
+  static of(container: object): Container | undefined {
+    return #marked in container ? container.#marked : undefined;
+  }
 }
 
 /** Knows the origin of every value that a user wrote; what defaults filled in has none. */
 export class Origins {
-  /** Not weak: whoever has the origins has the config too, and a weak map of this size is a burden for every garbage collection. */
-  readonly #containers = new Map<object, Container>();
   readonly #faults: Problem[] = [];
   readonly #secrets: unknown[] = [];
 
@@ -42,18 +117,23 @@ export class Origins {
 
   /** Of a map or list; undefined for one that a default brought in. */
   of(container: object): Origin | undefined {
-    return this.#containers.get(container)?.origin;
+    return Mark.of(container)?.origin;
   }
 
   /** Of one value inside a map or list. */
   child(container: object, key: string | number): Origin | undefined {
-    const children = this.#containers.get(container)?.children;
+    const children = Mark.of(container)?.children;
     return children instanceof Map ? children.get(String(key)) : children?.[Number(key)];
+  }
+
+  /** Of all values inside a map or list; none of one that a default brought in. */
+  childrenOf(container: object): Children {
+    return Mark.of(container)?.children ?? NO_CHILDREN;
   }
 
   /** Takes one value out, so that the rest can still be checked. */
   remove(container: object, key: string | number): void {
-    const children = this.#containers.get(container)?.children;
+    const children = Mark.of(container)?.children;
     if (Array.isArray(container)) {
       container.splice(Number(key), 1);
       if (Array.isArray(children)) children.splice(Number(key), 1);
@@ -65,7 +145,7 @@ export class Origins {
 
   /** Gives one value another key; it keeps the place where it was written. */
   rename(container: Json, from: string, to: string): void {
-    const children = this.#containers.get(container)?.children as Map<string, Origin> | undefined;
+    const children = Mark.of(container)?.children as Map<string, Origin> | undefined;
     const origin = children?.get(from);
     container[to] = container[from];
     delete container[from];
@@ -79,52 +159,48 @@ export class Origins {
     const children = Array.isArray(container)
       ? container.map(() => origin)
       : new Map(Object.keys(container).map((key) => [key, origin] as const));
-    this.#containers.set(container, { origin, children });
+    Mark.put(container, { origin, children });
     return container;
   }
 
   /** Plain values of a tree. Empty values (`cert: `) mean that the key was not given; inside plugin options null stays null. */
   plain(tree: Tree): unknown {
-    return this.#build(tree, '', tree.source.place, 'config').value;
+    return this.#build(tree, new Origin(tree.source, tree.source.place, null, ''), 'config');
   }
 
-  #build(tree: Tree, path: string, keyPlace: Place, part: Part): { value: unknown; origin: Origin } {
-    const origin: Origin = { ...tree.source, path, keyPlace };
-    for (const message of origin.faults) this.#faults.push({ severity: 'error', place: origin.place, path, message });
+  #build(tree: Tree, origin: Origin, part: Part): unknown {
+    const { place, faults, secret } = tree.source;
+    for (const message of faults) this.#faults.push({ severity: 'error', place, path: origin.path, message });
     if (tree.kind === 'leaf') {
-      if (origin.secret) this.#secrets.push(tree.value);
-      return { value: tree.value, origin };
+      if (secret) this.#secrets.push(tree.value);
+      return tree.value;
     }
     if (tree.kind === 'list') {
-      const built = tree.items.map((item, index) => this.#build(item, `${path}[${index}]`, item.source.place, part));
-      const value = built.map((item) => item.value);
-      this.#containers.set(value, { origin, children: built.map((item) => item.origin) });
-      return { value, origin };
+      const children = tree.items.map((item, index) => new Origin(item.source, item.source.place, origin, index));
+      const value = tree.items.map((item, index) => this.#build(item, children[index], part));
+      Mark.put(value, { origin, children });
+      return value;
     }
-    const value = Object.create(null) as Json;
+    const value = new Bare();
     const children = new Map<string, Origin>();
+    const isTop = origin.isTop;
     for (const [name, entry] of tree.entries) {
       if (part !== 'options' && part !== 'named' && entry.value.kind === 'leaf' && entry.value.value === null) continue;
-      const below = this.#build(
-        entry.value,
-        path === '' ? name : `${path}.${name}`,
-        entry.keyPlace,
-        partBelow(part, path, name),
-      );
+      const below = new Origin(entry.value.source, entry.keyPlace, origin, name);
+      const inner = this.#build(entry.value, below, partBelow(part, isTop, name));
       // A name alone (`orders:`) is that thing with nothing said about it.
-      value[name] =
-        part === 'named' && below.value === null ? this.expand(Object.create(null) as Json, below.origin) : below.value;
-      children.set(name, below.origin);
+      value[name] = part === 'named' && inner === null ? this.expand(new Bare(), below) : inner;
+      children.set(name, below);
     }
-    this.#containers.set(value, { origin, children });
-    return { value, origin };
+    Mark.put(value, { origin, children });
+    return value;
   }
 }
 
 type Part = 'config' | 'named' | 'options';
 
-function partBelow(part: Part, path: string, name: string): Part {
+function partBelow(part: Part, isTop: boolean, name: string): Part {
   if (part === 'named') return 'config';
-  if (part === 'options' || (name === 'plugins' && path !== '')) return 'options';
-  return path === '' && (name === 'gateways' || name === 'services') ? 'named' : 'config';
+  if (part === 'options' || (name === 'plugins' && !isTop)) return 'options';
+  return isTop && (name === 'gateways' || name === 'services') ? 'named' : 'config';
 }

@@ -2,7 +2,6 @@
 import type { Clock } from './certificates.ts';
 import type { CompleteConfig } from './complete.ts';
 import type { Cursor } from './cursor.ts';
-import { freeze } from './freeze.ts';
 import { listenHost } from './listen-host.ts';
 import type { AccessLog, Config, Metrics } from './model.ts';
 import { withRedis } from './redis-use.ts';
@@ -51,7 +50,7 @@ export function resolveConfig(config: Cursor<CompleteConfig>, cwd: string, clock
     egress: resolveEgress(config.at('egress')),
     authorization: resolveAuthorization(config, mesh.trustDomain),
   };
-  return freeze(withRedis(resolved, config));
+  return withRedis(resolved, config);
 }
 
 function resolveWorkers(config: Cursor<CompleteConfig>): Config['workers'] {

@@ -9,6 +9,7 @@ import { ConfigError, RoleError } from './config-error.ts';
 import type { Address, Engine, Installed } from './engine.ts';
 import { Installation, type InstallationOptions } from './installation.ts';
 import { OneAtATime } from './one-at-a-time.ts';
+import { Reader, type Reading } from './reading.ts';
 import { unknownRoles } from './roles.ts';
 import { type RuntimeMetrics, registerRuntimeMetrics } from './runtime-metrics.ts';
 import type { ConfigSource, Loaded } from './source.ts';
@@ -55,13 +56,20 @@ export interface CloseOptions {
 
 const CERTIFICATES = 'certificates changed';
 
+interface ReloadOrder {
+  readonly reason: string;
+  /** Reading that began for it already. */
+  readonly ahead: Reading | null;
+}
+
 export class Runtime {
   readonly #options: RuntimeOptions;
   readonly #log: Logger;
   readonly #openAdmin: OpenAdmin;
   readonly #metrics: RuntimeMetrics;
   readonly #files: FileWatch | null;
-  readonly #reloads = new OneAtATime((reason) => this.#reload(reason));
+  readonly #reloads = new OneAtATime((order: ReloadOrder) => this.#reload(order));
+  readonly #reader: Reader;
   /** Every file of the config in force, and of those refused since. */
   #watched: readonly string[] = [];
   /** Made for the first config that could be read: it says how many processes serve. */
@@ -77,6 +85,7 @@ export class Runtime {
   constructor(options: RuntimeOptions) {
     this.#options = options;
     this.#log = options.logger;
+    this.#reader = new Reader(options.source);
     this.#openAdmin = options.openAdmin(this);
     this.#metrics = registerRuntimeMetrics(options.registry, options.version, { revision: () => this.revision });
     this.#files = options.watch ? this.#watchFiles() : null;
@@ -141,7 +150,7 @@ export class Runtime {
    * One reload runs at a time; whoever asks meanwhile shares the one after it.
    */
   reload(reason: string): Promise<ReloadOutcome> {
-    return this.#reloads.run(reason);
+    return this.#reloads.run({ reason, ahead: null });
   }
 
   /**
@@ -157,7 +166,7 @@ export class Runtime {
 
   async #start(): Promise<void> {
     try {
-      const { applied, problems } = await this.#apply('start');
+      const { applied, problems } = await this.#apply({ reason: 'start', ahead: null });
       if (!applied) throw new ConfigError(problems);
       this.#state = 'running';
     } catch (error) {
@@ -166,20 +175,17 @@ export class Runtime {
     }
   }
 
-  async #reload(reason: string): Promise<ReloadOutcome> {
+  async #reload(order: ReloadOrder): Promise<ReloadOutcome> {
     if (this.#state !== 'running') throw new Error(`cannot reload: ${this.#state}`);
-    const outcome = await this.#apply(reason);
+    const outcome = await this.#apply(order);
     if (!outcome.applied) return outcome;
     const stale = (await this.#engine?.reloadCertificates()) ?? [];
-    if (stale.length > 0) this.#reject(reason, stale);
+    if (stale.length > 0) this.#reject(order.reason, stale);
     return { ...outcome, problems: [...outcome.problems, ...stale] };
   }
 
-  async #apply(reason: string): Promise<ReloadOutcome> {
-    const startedAt = performance.now();
-    // What changes on disk from the next millisecond on was not read.
-    const readAt = Date.now() + 1;
-    const loaded = await this.#options.source.load();
+  async #apply({ reason, ahead }: ReloadOrder): Promise<ReloadOutcome> {
+    const { startedAt, readAt, loaded } = await this.#reader.read(ahead);
     const before = this.#everyAddress();
     const { applied, problems } = await this.#install(loaded);
     this.#watched = applied ? loaded.files : [...new Set([...this.#watched, ...loaded.files])];
@@ -196,10 +202,14 @@ export class Runtime {
     this.#announce(before);
     const durationMs = Math.round(performance.now() - startedAt);
     this.#log.info({ reason, revision: this.revision, durationMs }, 'config in force');
-    return { applied, revision: this.revision, problems };
+    const fault = await loaded.whole;
+    if (fault == null) return { applied, revision: this.revision, problems };
+    this.#loaded = { ...loaded, provenance: null };
+    this.#reject(reason, [fault]);
+    return { applied, revision: this.revision, problems: [...problems, fault] };
   }
 
-  async #install({ config, problems, provenance }: Loaded): Promise<Installed> {
+  async #install({ config, problems, provenance, whole }: Loaded): Promise<Installed> {
     if (config === null || hasErrors(problems)) return { applied: false, problems };
     const unknown = unknownRoles(config, this.#options.roles);
     if (unknown.length > 0 && this.#state === 'starting')
@@ -207,16 +217,20 @@ export class Runtime {
     const { openFleet } = this.#options;
     const workers = workersProblem(config, this.#engine?.config ?? null, openFleet !== undefined);
     const wrong = workers === null ? unknown : [...unknown, workers];
+    const placed = async (found: readonly Problem[]): Promise<readonly Problem[]> => {
+      if (found.length > 0) await whole;
+      return found.map(place);
+    };
     const place = (problem: Problem): Problem => {
       if (provenance === null) return problem;
       if (problem.place !== null) return provenance.scrub(locatePluginProblem(problem, config, provenance));
       return provenance.scrub({ ...problem, place: provenance.locate(problem.path.split('.')) });
     };
-    if (wrong.length > 0) return { applied: false, problems: [...problems, ...wrong.map(place)] };
+    if (wrong.length > 0) return { applied: false, problems: [...problems, ...(await placed(wrong))] };
     this.#engine ??= await this.#openEngine(workersOf(config), openFleet);
     provenance?.hide(await this.#engine.optionSchemas(config));
     const installed = await this.#engine.install(config);
-    return { applied: installed.applied, problems: [...problems, ...installed.problems.map(place)] };
+    return { applied: installed.applied, problems: [...problems, ...(await placed(installed.problems))] };
   }
 
   async #openEngine(workers: number, openFleet: OpenFleet | undefined): Promise<Engine> {
@@ -246,20 +260,33 @@ export class Runtime {
   }
 
   #watchFiles(): FileWatch {
-    return watchFiles((changed) => void this.#onChange(changed), {
+    return watchFiles((changed, isForetold) => void this.#onChange(changed, isForetold), {
+      onUnrest: (changed) => this.#onUnrest(changed),
       onError: (error, directory) => this.#log.warn({ err: error, directory }, 'cannot watch: polling instead'),
     });
   }
 
+  #onUnrest(changed: readonly string[]): void {
+    if (this.#state !== 'running' || this.#reloads.isBusy || this.#areCertificates(changed)) this.#reader.takeAhead();
+    else this.#reader.readAhead();
+  }
+
+  #areCertificates(files: readonly string[]): boolean {
+    const certificates = this.#engine?.certificateFiles();
+    return files.every((file) => certificates?.has(file));
+  }
+
   /** New certificates for listeners need no new config. */
-  async #onChange(changed: readonly string[]): Promise<void> {
+  async #onChange(changed: readonly string[], isForetold = false): Promise<void> {
     const engine = this.#engine;
     if (this.#state !== 'running' || engine === null) return;
-    const certificates = engine.certificateFiles();
-    if (!changed.every((file) => certificates.has(file))) {
-      await this.reload(`changed: ${changed.join(', ')}`).catch((error) =>
-        this.#log.error({ err: error }, 'reload failed'),
-      );
+    // A reload that has to wait reads what is there by then.
+    const begun = this.#reader.takeAhead();
+    const ahead = isForetold && !this.#reloads.isBusy ? begun : null;
+    if (!this.#areCertificates(changed)) {
+      await this.#reloads
+        .run({ reason: `changed: ${changed.join(', ')}`, ahead })
+        .catch((error) => this.#log.error({ err: error }, 'reload failed'));
       return;
     }
     const problems = await engine.reloadCertificates();

@@ -13,6 +13,8 @@ export interface Loaded {
   readonly files: readonly string[];
   /** Of a config that can run: without one it may be null. */
   readonly provenance: LoadedProvenance | null;
+  /** Resolves when `provenance` can be asked for values and places; with a problem where it never can. Not given: it can. */
+  readonly whole?: Promise<Problem | null>;
 }
 
 export function withConflicts<P extends LoadedProvenance>({

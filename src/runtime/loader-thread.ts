@@ -19,7 +19,7 @@ const pieces = new LoadedPieces();
 parentPort?.on('message', async ({ path, options, port }: LoadOrder) => {
   let end: LoadSignal = null;
   try {
-    const read = withConflicts(await loadConfig(path, options));
+    const read = withConflicts(await loadConfig(path, { ...options, leaves: true }));
     for (const piece of pieces.about(read)) port.postMessage(piece);
     parentPort?.postMessage('config' satisfies LoadSignal);
     for (const piece of pieces.provenance(read)) port.postMessage(piece, [piece.piece.data]);

@@ -3,6 +3,7 @@ import * as module from 'node:module';
 import { dirname } from 'node:path';
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import type { LoadOptions } from '../config/load.ts';
+import type { Problem } from '../config/problem.ts';
 import { Slices } from '../slices.ts';
 import type { Loaded } from './loaded.ts';
 import { LoadedParts, type LoadedPiece, NOTHING_TAKEN, type TakenLists } from './loaded-pieces.ts';
@@ -28,6 +29,8 @@ export class LoaderThread {
   #worker: Worker | null = null;
   #idle: NodeJS.Timeout | undefined;
   #isMissing = false;
+  /** One load at a time. */
+  #over: Promise<unknown> = Promise.resolve();
   /** What the thread need not send again. */
   #taken: TakenLists = NOTHING_TAKEN;
 
@@ -37,44 +40,59 @@ export class LoaderThread {
   }
 
   /**
-   * One at a time. Never rejects: a thread that ends before it is done is a problem of the load. Null: no thread can be had,
-   * because its module is not there; so it is where somebody bundled this package into a file of their own.
+   * The config, before the places of its values have all come: see `Loaded.whole`. Never rejects: a thread that ends before it is done is
+   * a problem of the load. Null: no thread can be had, because its module is not there; so it is where somebody bundled this package
+   * into a file of their own.
    */
-  async load(path: string, options: Omit<LoadOptions, 'clock'>): Promise<Loaded | null> {
+  load(path: string, options: Omit<LoadOptions, 'clock'>): Promise<Loaded | null> {
+    const next = this.#over.then(() => this.#load(path, options));
+    this.#over = next.then((loaded) => loaded?.whole);
+    return next;
+  }
+
+  async #load(path: string, options: Omit<LoadOptions, 'clock'>): Promise<Loaded | null> {
     clearTimeout(this.#idle);
     if (this.#isMissing) return null;
     const { port1: pieces, port2: port } = new MessageChannel();
-    let taken = Promise.resolve();
     try {
       const worker = this.#running();
       const parts = new LoadedParts(this.#taken);
       const order: LoadOrder = { path, options: { ...options, env: { ...(options.env ?? process.env) } }, port };
-      const ended = endOf(worker, () => {
-        taken = takeIn(pieces, parts);
+      let end = Promise.resolve();
+      const config = new Promise<void>((resolve) => {
+        end = endOf(worker, resolve);
       });
       worker.postMessage(order, [port]);
-      const failure = await ended;
-      if (failure !== null) throw new Error(failure);
-      await taken;
+      await Promise.race([config, end]);
       await takeIn(pieces, parts);
       this.#taken = parts.taken;
-      return parts.loaded();
+      return { ...parts.loaded(), whole: this.#rest(end, pieces, parts) };
     } catch (error) {
-      await taken.catch(() => undefined);
+      this.#idleSoon(pieces);
       await this.close();
       this.#isMissing = NO_MODULE.has(String((error as NodeJS.ErrnoException).code));
-      if (this.#isMissing) return null;
-      const message = `the thread that reads the config failed: ${(error as Error).message}; the next reload starts another one`;
-      return {
-        config: null,
-        problems: [{ severity: 'error', place: null, path: '', message }],
-        files: [],
-        provenance: null,
-      };
-    } finally {
-      pieces.close();
-      this.#idle = setTimeout(() => void this.close(), this.#idleMs).unref();
+      return this.#isMissing ? null : { config: null, problems: [faultOf(error)], files: [], provenance: null };
     }
+  }
+
+  /** The rest of a load. Never rejects either. */
+  async #rest(end: Promise<void>, pieces: MessagePort, parts: LoadedParts): Promise<Problem | null> {
+    try {
+      await end;
+      await takeIn(pieces, parts);
+      return null;
+    } catch (error) {
+      await this.close();
+      return faultOf(error);
+    } finally {
+      this.#idleSoon(pieces);
+    }
+  }
+
+  #idleSoon(pieces: MessagePort): void {
+    pieces.close();
+    clearTimeout(this.#idle);
+    this.#idle = setTimeout(() => void this.close(), this.#idleMs).unref();
   }
 
   async close(): Promise<void> {
@@ -114,8 +132,13 @@ function startThread(): Worker {
   });
 }
 
-/** Why the load failed; null: it did not. Rejects when the thread ends without a word. */
-function endOf(worker: Worker, onConfig: () => void): Promise<string | null> {
+function faultOf(error: unknown): Problem {
+  const message = `the thread that reads the config failed: ${(error as Error).message}; the next reload starts another one`;
+  return { severity: 'error', place: null, path: '', message };
+}
+
+/** Resolves when the load is over, and rejects where it failed, or the thread ended without a word. */
+function endOf(worker: Worker, onConfig: () => void): Promise<void> {
   return new Promise((resolve, reject) => {
     const over = (act: () => void): void => {
       worker.off('message', onMessage).off('error', onError).off('exit', onExit).unref();
@@ -123,7 +146,7 @@ function endOf(worker: Worker, onConfig: () => void): Promise<string | null> {
     };
     const onMessage = (signal: LoadSignal): void => {
       if (signal === 'config') onConfig();
-      else over(() => resolve(signal?.failure ?? null));
+      else over(signal === null ? resolve : () => reject(new Error(signal.failure)));
     };
     const onError = (error: Error): void => over(() => reject(error));
     const onExit = (code: number): void => over(() => reject(new Error(`it ended with code ${code}`)));

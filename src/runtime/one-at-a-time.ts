@@ -1,20 +1,25 @@
 // Keeps reloads from overlapping, however often files change and signals come meanwhile.
 
 /** Runs `work` one call after the other. Whoever asks while one runs shares the one after it: it sees everything they saw. */
-export class OneAtATime<T> {
-  readonly #work: (reason: string) => Promise<T>;
+export class OneAtATime<A, T> {
+  readonly #work: (order: A) => Promise<T>;
   #current: Promise<T> | null = null;
   #next: Promise<T> | null = null;
 
-  constructor(work: (reason: string) => Promise<T>) {
+  constructor(work: (order: A) => Promise<T>) {
     this.#work = work;
   }
 
-  run(reason: string): Promise<T> {
-    if (this.#current === null) return this.#begin(reason);
+  get isBusy(): boolean {
+    return this.#current !== null;
+  }
+
+  /** The order of the first who asked while one ran is the one that is carried out after it. */
+  run(order: A): Promise<T> {
+    if (this.#current === null) return this.#begin(order);
     this.#next ??= this.settled().then(() => {
       this.#next = null;
-      return this.#begin(reason);
+      return this.#begin(order);
     });
     return this.#next;
   }
@@ -24,8 +29,8 @@ export class OneAtATime<T> {
     await this.#current?.catch(() => undefined);
   }
 
-  #begin(reason: string): Promise<T> {
-    const run = this.#work(reason).finally(() => {
+  #begin(order: A): Promise<T> {
+    const run = this.#work(order).finally(() => {
       this.#current = null;
     });
     this.#current = run;

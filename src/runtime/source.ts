@@ -13,6 +13,8 @@ export type { Loaded } from './loaded.ts';
 
 export interface ConfigSource {
   load(): Promise<Loaded>;
+  /** The same before anybody knows whether it is wanted; null: that would disturb requests, or run code. */
+  loadAhead?(): Promise<Loaded | null>;
   /** Nothing will be loaded any more. */
   close?(): Promise<void>;
 }
@@ -26,16 +28,23 @@ const LARGE = 32 * 1024;
  */
 export function fileSource(path: string, options: LoadOptions, thread = new LoaderThread()): ConfigSource {
   let started = false;
+  let closed = false;
+  const isForThread = async (): Promise<boolean> =>
+    options.clock === undefined && (await isLarge(resolve(options.cwd ?? '', path)));
   return {
     async load() {
-      const large = options.clock === undefined && (await isLarge(resolve(options.cwd ?? '', path)));
+      const large = await isForThread();
       const loaded = large && started ? await thread.load(path, options) : null;
       started = true;
       if (loaded !== null) return loaded;
       const read = withConflicts(await loadConfig(path, options));
       return large ? packed(read) : read;
     },
-    close: () => thread.close(),
+    loadAhead: async () => (started && (await isForThread()) && !closed ? thread.load(path, options) : null),
+    close() {
+      closed = true;
+      return thread.close();
+    },
   };
 }
 

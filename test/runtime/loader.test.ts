@@ -25,6 +25,7 @@ async function here(path: string, options: LoadOptions) {
 async function there(loader: LoaderThread, path: string, options: LoadOptions): Promise<Loaded> {
   const loaded = await loader.load(path, options);
   if (loaded === null) throw new Error('no thread');
+  await loaded.whole;
   return loaded;
 }
 
@@ -168,6 +169,33 @@ t.test('a thread that dies is a problem with a name, and the next load has anoth
   t.not((await there(loader, 'c.yaml', { cwd })).config, null);
 });
 
+/** Sends a config, and dies before the places of its values. */
+const SENDS_HALF = `const { parentPort } = require('node:worker_threads');
+  parentPort.once('message', ({ port }) => {
+    port.postMessage({ kind: 'first', config: { routes: [] }, files: [], secretTexts: [] });
+    parentPort.postMessage('config');
+    parentPort.once('message', () => process.exit(7));
+  });`;
+
+t.test('the config is there before the places of its values, and without them where the thread dies', async (t) => {
+  const cwd = t.testdir({ 'c.yaml': largeConfig(20, 8080, 9901, '127.0.0.1:9', 1) });
+  const started: Worker[] = [];
+  const loader = thread(t, () => {
+    const real = new URL('../../src/runtime/loader-thread.ts', import.meta.url);
+    started.push(started.length === 0 ? new Worker(SENDS_HALF, { eval: true }) : new Worker(real));
+    return started[started.length - 1];
+  });
+  const half = await loader.load('c.yaml', { cwd });
+  t.not(half?.config, null);
+  const next = loader.load('c.yaml', { cwd });
+  started[0].postMessage('die');
+  t.match(await half?.whole, { severity: 'error', message: /it ended with code 7/ });
+  const loaded = await next;
+  t.equal(await loaded?.whole, null, 'the next load waited, and has another thread');
+  t.equal(loaded?.config?.routes.length, 20);
+  t.equal(started.length, 2);
+});
+
 t.test('an idle thread ends, and the next load starts another', async (t) => {
   const cwd = t.testdir({ 'c.yaml': largeConfig(20, 8080, 9901, '127.0.0.1:9', 1) });
   const started: Worker[] = [];
@@ -238,6 +266,31 @@ t.test('the first load, small configs and configs in code are read without a thr
   writeFileSync(join(cwd, 'c.yaml'), large);
   for (let load = 0; load < 2; load++) t.not((await timed.load()).config, null);
   t.equal(loader.loads, 1, 'with a clock of its own');
+});
+
+t.test('reading ahead is the work of the thread alone', async (t) => {
+  const large = largeConfig(300, 8080, 9901, '127.0.0.1:9', 1);
+  const cwd = t.testdir({
+    'c.yaml': large,
+    'small.yaml': 'version: 1',
+    dir: { 'b.config.mjs': `/*${large}*/ throw new Error('must not run')` },
+  });
+  const loader = new Counting();
+  t.teardown(() => loader.close());
+  const source = fileSource('c.yaml', { cwd }, loader);
+  t.equal(await source.loadAhead?.(), null, 'not before the start');
+  await source.load();
+  const [ahead, asked] = await Promise.all([source.loadAhead?.(), source.load()]);
+  t.same(ahead?.config, asked.config, 'two at a time take turns');
+  t.equal(loader.loads, 2);
+  for (const path of ['small.yaml', 'dir']) {
+    const other = fileSource(path, { cwd }, loader);
+    await other.load();
+    t.equal(await other.loadAhead?.(), null, path);
+  }
+  await source.close?.();
+  t.equal(await source.loadAhead?.(), null, 'nor after the end');
+  t.equal(loader.loads, 2);
 });
 
 t.test('where the module of the thread is missing, configs are read here', async (t) => {
