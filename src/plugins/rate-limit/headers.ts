@@ -13,6 +13,7 @@ export const retryAfter = ({ waitMs }: Grant): number => seconds(waitMs);
 
 export function headerWriter(kind: HeaderKind, limits: readonly LimitSettings[]): WriteHeaders {
   const same = limits.filter(({ shadow, planned }) => !shadow && !planned).map(policyOf);
+  const sameText = same.join(', ');
   const draft = kind === 'draft' || kind === 'both';
   const classic = kind === 'classic' || kind === 'both';
   return (reply, asked) => {
@@ -20,14 +21,16 @@ export function headerWriter(kind: HeaderKind, limits: readonly LimitSettings[])
     if (draft) {
       // Those that were asked in an earlier hook stay.
       const before = reply.getHeader('ratelimit');
-      const now = asked.map(([limit, grant]) => stateOf(limit, grant));
-      reply.header('ratelimit', (before === undefined ? now : [String(before), ...now]).join(', '));
+      const now = asked.map(([limit, grant]) => stateOf(limit, grant)).join(', ');
+      reply.header('ratelimit', before === undefined ? now : `${String(before)}, ${now}`);
       // Of a limit with plans, that of the client's.
-      const own = asked.flatMap(([limit]) => (limit.planned ? [policyOf(limit)] : []));
-      const said = String(reply.getHeader('ratelimit-policy') ?? '')
-        .split(', ')
-        .filter((policy) => policy !== '');
-      reply.header('ratelimit-policy', [...new Set([...said, ...same, ...own])].join(', '));
+      const own = asked.filter(([limit]) => limit.planned).map(([limit]) => policyOf(limit));
+      const said = reply.getHeader('ratelimit-policy');
+      if (said === undefined && own.length === 0) reply.header('ratelimit-policy', sameText);
+      else {
+        const earlier = said === undefined ? [] : String(said).split(', ');
+        reply.header('ratelimit-policy', [...new Set([...earlier, ...same, ...own])].join(', '));
+      }
     }
     if (classic) for (const [limit, grant] of asked) writeClassic(reply, limit, grant);
   };
