@@ -33,10 +33,10 @@ const MALLOC = {
  */
 const HOP_FLAGS = ['--max-semi-space-size=2', '--v8-pool-size=1', '--expose-gc'];
 /**
- * And small blocks for small buffers, of which one outlives each collection of the young generation. Node's are eight times as
- * large; these are not mapped by themselves.
+ * Small blocks for small buffers. Node's are eight times as large and, by the settings above, mapped by themselves: the kernel would
+ * clear each page of them anew. And one of them outlives each collection of the young generation.
  */
-const HOP_POOL_BYTES = 8_000;
+const POOL_BYTES = 8_000;
 
 /** Milliseconds between two looks for a quiet moment, and the share of them that may be work: the start is none, nor are 100 requests/s. */
 const LOOK_MS = 2_500;
@@ -149,10 +149,8 @@ function endWithShell() {
 }
 
 async function start() {
-  if (isHop()) {
-    Buffer.poolSize = HOP_POOL_BYTES;
-    if (typeof globalThis.gc === 'function') tidyWhenQuiet(globalThis.gc);
-  }
+  if (serves(process.argv.slice(2))) Buffer.poolSize = POOL_BYTES;
+  if (isHop() && typeof globalThis.gc === 'function') tidyWhenQuiet(globalThis.gc);
   const { home } = await import('./home.js');
   const { url } = home();
   keepCompiledCode();

@@ -11,6 +11,8 @@ const ATTEMPTS = 'selvedge_upstream_attempts_total';
 const IN_FLIGHT = 'selvedge_requests_in_flight';
 const FOLDED = 'selvedge_metrics_folded_total';
 const REQUEST_LABELS = ['role', 'owner', 'route', 'service', 'code', 'reason'] as const;
+/** In the order of look-ups. The rest has few values: with the route last, a request looks into one large table instead of four of its route. */
+const REQUEST_KEYS = ['role', 'owner', 'service', 'code', 'reason', 'route'] as const;
 const ATTEMPT_LABELS = ['service', 'endpoint', 'outcome'] as const;
 const DEFAULT_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
@@ -67,7 +69,7 @@ export default definePlugin(
       const { route, service, reason, verdict, attempts, startedAt } = request.selvedge;
       const name = route?.name ?? '';
       const status = finalStatus(request, reply);
-      counters.requests.get([role, owner, name, service ?? '', String(status), reason ?? '']).pending++;
+      counters.requests.get([role, owner, service ?? '', String(status), reason ?? '', name]).pending++;
       // An upgraded connection or a tunnel lasts as long as its ends like: no latency of anything.
       if (status !== 101 && (request.method !== 'CONNECT' || reason !== null))
         durations.table.get([role, owner, name]).observe((performance.now() - startedAt) / 1_000);
@@ -90,7 +92,7 @@ function makeCounters(registry: Registry) {
     registers,
   });
   const foldsOf = (metric: string) => () => folded.inc({ metric });
-  const requests = new SeriesTable(budget, tally(REQUEST_LABELS), foldsOf(REQUESTS));
+  const requests = new SeriesTable(budget, tally(REQUEST_KEYS, REQUEST_LABELS), foldsOf(REQUESTS));
   const attempts = new SeriesTable(budget, tally(ATTEMPT_LABELS), foldsOf(ATTEMPTS));
   const inFlight = new SeriesTable(budget, tally(['role', 'owner']), foldsOf(IN_FLIGHT));
   new Counter({

@@ -82,8 +82,12 @@ export interface Tally {
   pending: number;
 }
 
-export function tally(names: readonly string[]): (values: readonly string[]) => Tally {
-  return (values) => ({ labels: Object.fromEntries(names.map((name, index) => [name, values[index]])), pending: 0 });
+/** @param shown - the names in the order in which they are written; default: that of the values */
+export function tally(names: readonly string[], shown = names): (values: readonly string[]) => Tally {
+  return (values) => ({
+    labels: Object.fromEntries(shown.map((name) => [name, values[names.indexOf(name)]])),
+    pending: 0,
+  });
 }
 
 export function collectInto(counter: Counter, tallies: Iterable<Tally>): void {
