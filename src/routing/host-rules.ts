@@ -4,7 +4,8 @@ import type { RequestFacts } from './request-view.ts';
 
 /** One prefix that is a whole path of segments, or a step towards longer ones. */
 interface PrefixNode<R extends Candidate> {
-  readonly children: Map<string, PrefixNode<R>>;
+  /** Null: none goes on from here, which is so for nearly all of them. */
+  children: Map<string, PrefixNode<R>> | null;
   readonly rules: R[];
   bucket: Bucket<R> | null;
   /** The next shorter prefix that has rules. */
@@ -36,6 +37,7 @@ export class HostRules<R extends Candidate> {
     let node = this.#prefixes;
     if (prefix === '/') return node;
     for (const segment of prefix.slice(1).split('/')) {
+      node.children ??= new Map();
       let child = node.children.get(segment);
       if (child === undefined) {
         child = makeNode();
@@ -65,7 +67,7 @@ export class HostRules<R extends Candidate> {
 function deepest<R extends Candidate>(root: PrefixNode<R>, path: string): PrefixNode<R> {
   let node = root;
   let start = 1;
-  while (node.children.size > 0 && start <= path.length) {
+  while (node.children !== null && start <= path.length) {
     const slash = path.indexOf('/', start);
     const end = slash < 0 ? path.length : slash;
     const child = node.children.get(path.slice(start, end));
@@ -77,7 +79,7 @@ function deepest<R extends Candidate>(root: PrefixNode<R>, path: string): Prefix
 }
 
 function makeNode<R extends Candidate>(): PrefixNode<R> {
-  return { children: new Map(), rules: [], bucket: null, shorter: null };
+  return { children: null, rules: [], bucket: null, shorter: null };
 }
 
 /** A stack instead of recursion: a prefix may have as many segments as its writer liked. */
@@ -88,6 +90,6 @@ function link<R extends Candidate>(root: PrefixNode<R>, above: PrefixNode<R> | n
     node.shorter = shorter;
     if (node.rules.length > 0) node.bucket = makeBucket(node.rules);
     const nearest = node.bucket === null ? shorter : node;
-    for (const child of node.children.values()) waiting.push([child, nearest]);
+    if (node.children !== null) for (const child of node.children.values()) waiting.push([child, nearest]);
   }
 }
