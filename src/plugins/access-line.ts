@@ -72,7 +72,7 @@ export interface LineSettings {
 
 /**
  * `JSON.stringify` escapes everything that could end the line or the string, so nobody can forge a line. It is twice as fast where no
- * text is put together of others, as an id is (0.5 µs; pino itself takes 4).
+ * text of the object is put together of others, as an id is: that stands apart. About 0.9 µs; pino itself takes 4.
  */
 export function accessLine(
   request: FastifyRequest,
