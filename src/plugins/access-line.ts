@@ -52,9 +52,17 @@ export const LINE_FIELDS = [
   'headers',
 ] as const;
 
+/** The fixed fields as text before and after the others: a name that is a number comes first, as in any object. */
+export type WrittenFields = readonly [before: string, after: string];
+
+export function writtenFields(fields: Readonly<Record<string, string>>): WrittenFields {
+  // None of them is called so, and in a value the quotes would be escaped.
+  const [before, after] = JSON.stringify({ level: 0, ...fields }).split('"level":0');
+  return [before, after];
+}
+
 export interface LineSettings {
-  readonly fields: Readonly<Record<string, string>>;
-  readonly hasFields: boolean;
+  readonly fields: WrittenFields;
   /** Lower-case request header names. */
   readonly headers: readonly string[];
   /** Lower-case names whose values are not written. */
@@ -62,7 +70,10 @@ export interface LineSettings {
   readonly query: 'full' | 'names' | 'none';
 }
 
-/** `JSON.stringify` escapes everything that could end the line or the string, so nobody can forge a line. About 1.5 µs; pino itself takes 4. */
+/**
+ * `JSON.stringify` escapes everything that could end the line or the string, so nobody can forge a line. It is twice as fast where no
+ * text of the object is put together of others, as an id is: that stands apart. About 0.9 µs; pino itself takes 4.
+ */
 export function accessLine(
   request: FastifyRequest,
   status: number,
@@ -72,11 +83,7 @@ export function accessLine(
   const exchange: Exchange = request.selvedge;
   const { attempts } = exchange;
   const tried = attempts.length > 1 || (attempts.length === 1 && attempts[0].outcome !== 'ok');
-  const line = {
-    level: status >= 500 ? ERROR : INFO,
-    time: timestamp(),
-    msg: 'request',
-    requestId: cut(exchange.id, MAX_TEXT),
+  const rest = {
     traceId: exchange.traceId ?? undefined,
     role: exchange.role,
     owner: exchange.owner,
@@ -111,21 +118,31 @@ export function accessLine(
     bytesOut: exchange.bytesOut,
     headers: settings.headers.length === 0 ? undefined : headersOf(request, settings),
   };
-  // A copy has no fixed shape, which JSON.stringify takes longer for.
-  return `${JSON.stringify(settings.hasFields ? { ...line, ...settings.fields } : line)}\n`;
+  const [before, after] = settings.fields;
+  const level = status >= 500 ? ERROR : INFO;
+  const id = quoted(cut(exchange.id, MAX_TEXT));
+  return `${before}"level":${level},"time":"${timestamp()}","msg":"request","requestId":${id},${JSON.stringify(rest).slice(1, -1)}${after}\n`;
 }
 
-let stampedAt = 0;
-let stamp = '';
+/** What needs no escaping, which is nearly every id. */
+const PLAIN = /^[\w.-]*$/;
 
-/** Of all that ends in one millisecond the same text. */
+function quoted(text: string): string {
+  return PLAIN.test(text) ? `"${text}"` : JSON.stringify(text);
+}
+
+let second = Number.NaN;
+let toSecond = '';
+
+/** Of all that ends in one second the same text but for the milliseconds. */
 function timestamp(): string {
   const now = Date.now();
-  if (now !== stampedAt) {
-    stampedAt = now;
-    stamp = new Date(now).toISOString();
+  const ms = now % 1_000;
+  if (now - ms !== second) {
+    second = now - ms;
+    toSecond = new Date(second).toISOString().slice(0, -'000Z'.length);
   }
-  return stamp;
+  return `${toSecond}${ms < 10 ? '00' : ms < 100 ? '0' : ''}${ms}Z`;
 }
 
 function attemptOf({ endpoint, outcome, status, durationMs }: Attempt) {

@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { positionOf } from '../http/position.ts';
 import { openAccessLog, STDOUT } from '../lines/access-log.ts';
 import { definePlugin, parseShare, Type, UNIT_PATTERNS } from '../plugin.ts';
-import { accessLine, LINE_FIELDS } from './access-line.ts';
+import { accessLine, LINE_FIELDS, writtenFields } from './access-line.ts';
 import { finalStatus } from './final-status.ts';
 
 export default definePlugin(
@@ -68,8 +68,8 @@ export default definePlugin(
     const { errors, slowMs } = options.always;
     const slow = slowMs ?? Number.POSITIVE_INFINITY;
     const redact = new Set(options.redact.map((name) => name.toLowerCase()));
-    const hasFields = Object.keys(options.fields).length > 0;
-    const settings = { ...options, hasFields, headers: options.headers.map((name) => name.toLowerCase()), redact };
+    const headers = options.headers.map((name) => name.toLowerCase());
+    const settings = { query: options.query, fields: writtenFields(options.fields), headers, redact };
 
     const destination = options.destination === 'stdout' ? STDOUT : resolve(options.destination);
     const writer = app.shared(

@@ -59,11 +59,12 @@ export default definePlugin(
 
     function end(request: FastifyRequest, result: Claims | Refusal, done: (error?: Error) => void): void {
       const refusal = result instanceof Refusal ? result : pass(request, result);
-      counted.inc({ result: refusal === null ? 'verified' : 'refused', reason: refusal?.reason ?? '' });
       if (refusal === null) {
+        counted.verified.pending++;
         done();
         return;
       }
+      counted.counter.inc({ result: 'refused', reason: refusal.reason });
       request.selvedge.because = `jwt_${refusal.reason}`;
       done(refusal.error(scopes));
     }
@@ -73,7 +74,7 @@ export default definePlugin(
       const token = request.selvedge.route === null ? undefined : find(request);
       if (token === undefined) done();
       else if (token === null && optional) {
-        counted.inc({ result: 'absent', reason: '' });
+        counted.counter.inc({ result: 'absent', reason: '' });
         done();
       } else if (token === null) end(request, new Refusal('missing', 'the request has no token'), done);
       else if (token instanceof Refusal) end(request, token, done);

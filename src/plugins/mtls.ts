@@ -44,7 +44,7 @@ export default definePlugin(
 
     app.addHook('onRequest', (request, _reply, done) => {
       const { peer, scheme, clientAddress } = request.selvedge;
-      if (peer !== null) request.headers[HEADER] = describe(peer);
+      if (peer !== null) request.headers[HEADER] = descriptionOf(peer);
       else if (scheme === 'http') plaintext?.inc({ service: owner, caller: callers[clientAddress] ?? 'unknown' });
       if (require && peer === null)
         done(new SelvedgeError('SLV_FORBIDDEN', 'the client showed no certificate that was verified'));
@@ -52,6 +52,18 @@ export default definePlugin(
     });
   },
 );
+
+/** A peer is one connection's, and sends many requests. */
+const descriptions = new WeakMap<Peer, string>();
+
+function descriptionOf(peer: Peer): string {
+  let description = descriptions.get(peer);
+  if (description === undefined) {
+    description = describe(peer);
+    descriptions.set(peer, description);
+  }
+  return description;
+}
 
 /** The elements that Envoy puts there: hash of the certificate, subject, URI SAN where its trust domain is proven. */
 function describe({ id, trustDomain, subject, fingerprint256 }: Peer): string {

@@ -1,5 +1,5 @@
 // Grants each client so many requests in a time, or so many at a time; what comes beyond is answered 429 before it costs anything more.
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify';
 import { definePlugin, SelvedgeError } from '../plugin.ts';
 import { costOf } from './rate-limit/cost.ts';
 import { headerWriter, retryAfter } from './rate-limit/headers.ts';
@@ -40,7 +40,8 @@ export default definePlugin(
         const { name, shadow } = limit.settings;
         let answer: Answer;
         try {
-          answer = await limit.ask(request);
+          const asking = limit.ask(request);
+          answer = asking instanceof Promise ? await asking : asking;
         } catch (cause) {
           if (!remote) throw cause;
           const result = shadow ? 'allow' : options.onStoreFailure;
@@ -72,9 +73,14 @@ export default definePlugin(
       return isLate(key) || plans !== null || ('cost' in limit && limit.cost.header !== null);
     });
     const early = limits.filter((limit) => !late.includes(limit));
-    if (early.length > 0) app.addHook('onRequest', (request, reply) => judge(early, request, reply));
+    // With `done`: a hook that returns a promise costs two more.
+    const hookFor =
+      (asked: readonly Limit[]) => (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction) => {
+        judge(asked, request, reply).then(() => done(), done);
+      };
+    if (early.length > 0) app.addHook('onRequest', hookFor(early));
     // In preHandler: whatever verifies claims or sets headers has run, wherever it stands in the list.
-    if (late.length > 0) app.addHook('preHandler', (request, reply) => judge(late, request, reply));
+    if (late.length > 0) app.addHook('preHandler', hookFor(late));
     app.addHook('onReady', async () => {
       const missing = settings.flatMap(({ key }) => pluginKeys(key)).find((name) => !app.rateLimitKeys.has(name));
       // Without a route, the plugin that makes it may have stayed behind: then the address is charged.

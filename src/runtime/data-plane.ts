@@ -309,17 +309,24 @@ function travellingFacts(exchange: RequestExchange): SelvedgeError | null {
     if (ms !== null) exchange.deadlineAt = Math.min(exchange.deadlineAt, exchange.startedAt + ms);
   }
   if (exchange.role === 'gateway') return overdue(exchange);
-  const path = passThrough(headers[HOP_PATH], exchange.role, exchange.owner);
-  delete headers[HOP_PATH];
+  const passed = headers[HOP_PATH];
+  const path = passThrough(passed, exchange.role, exchange.owner);
+  // To delete what is not there costs as much as to delete.
+  if (passed !== undefined) delete headers[HOP_PATH];
   if (typeof path !== 'string') return path;
   exchange.hopPath = path;
   if (exchange.role === 'inbound') {
     const endpoint = headers['x-selvedge-endpoint'];
-    if (typeof endpoint === 'string') exchange.preferredEndpoint = endpoint;
-    const attempt = Number(headers['x-selvedge-attempt']);
-    if (Number.isInteger(attempt) && attempt > 0) exchange.outerAttempt = attempt;
-    delete headers['x-selvedge-endpoint'];
-    delete headers['x-selvedge-attempt'];
+    if (endpoint !== undefined) {
+      if (typeof endpoint === 'string') exchange.preferredEndpoint = endpoint;
+      delete headers['x-selvedge-endpoint'];
+    }
+    const attempt = headers['x-selvedge-attempt'];
+    if (attempt !== undefined) {
+      const tries = Number(attempt);
+      if (Number.isInteger(tries) && tries > 0) exchange.outerAttempt = tries;
+      delete headers['x-selvedge-attempt'];
+    }
   }
   return overdue(exchange);
 }

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { resolve } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { Counter } from '../../plugin.ts';
+import { collectInto, type Tally, tally } from '../series.ts';
 import { fetchKeys, type KeyLocation } from './fetch-keys.ts';
 import type { WrittenIssuer } from './options.ts';
 import { type KeySource, REAL_CLOCK, RemoteKeys } from './remote-keys.ts';
@@ -78,16 +79,30 @@ function openStored({ logger }: FastifyInstance, location: KeyLocation, dir: str
   });
 }
 
-export function requestCounter({ shared, metrics }: FastifyInstance): Counter {
+/** What came of requests whose tokens were looked at. */
+export interface RequestCounter {
+  readonly counter: Counter;
+  /** Those that were verified, apart: nearly all, and prom-client hashes the labels of each. */
+  readonly verified: Tally;
+}
+
+export function requestCounter({ shared, metrics }: FastifyInstance): RequestCounter {
   return shared(
     'jwt counters',
-    () =>
-      new Counter({
+    () => {
+      const labelNames = ['result', 'reason'];
+      const verified = tally(labelNames)(['verified', '']);
+      const counter = new Counter({
         name: TOTAL,
         help: 'Requests whose tokens were looked at, by what came of it',
-        labelNames: ['result', 'reason'],
+        labelNames,
         registers: [metrics],
-      }),
+        collect() {
+          collectInto(this, [verified]);
+        },
+      });
+      return { counter, verified };
+    },
     () => metrics.removeSingleMetric(TOTAL),
   );
 }

@@ -14,6 +14,7 @@ export const retryAfter = ({ waitMs }: Grant): number => seconds(waitMs);
 export function headerWriter(kind: HeaderKind, limits: readonly LimitSettings[]): WriteHeaders {
   const same = limits.filter(({ shadow, planned }) => !shadow && !planned).map(policyOf);
   const sameText = same.join(', ');
+  const anyPlanned = limits.some(({ planned }) => planned);
   const draft = kind === 'draft' || kind === 'both';
   const classic = kind === 'classic' || kind === 'both';
   return (reply, asked) => {
@@ -21,10 +22,11 @@ export function headerWriter(kind: HeaderKind, limits: readonly LimitSettings[])
     if (draft) {
       // Those that were asked in an earlier hook stay.
       const before = reply.getHeader('ratelimit');
-      const now = asked.map(([limit, grant]) => stateOf(limit, grant)).join(', ');
+      let now = '';
+      for (const [limit, grant] of asked) now += now === '' ? stateOf(limit, grant) : `, ${stateOf(limit, grant)}`;
       reply.header('ratelimit', before === undefined ? now : `${String(before)}, ${now}`);
       // Of a limit with plans, that of the client's.
-      const own = asked.filter(([limit]) => limit.planned).map(([limit]) => policyOf(limit));
+      const own = anyPlanned ? asked.filter(([limit]) => limit.planned).map(([limit]) => policyOf(limit)) : [];
       const said = reply.getHeader('ratelimit-policy');
       if (said === undefined && own.length === 0) reply.header('ratelimit-policy', sameText);
       else {

@@ -35,7 +35,7 @@ export interface Answer extends Entered {
 
 export interface Limit {
   readonly settings: LimitSettings;
-  ask(request: FastifyRequest): Promise<Answer>;
+  ask(request: FastifyRequest): Answer | Promise<Answer>;
 }
 
 export interface AskedLimit extends Limit {
@@ -48,6 +48,15 @@ export interface AskedLimit extends Limit {
 }
 
 type CreateOptions = Parameters<FastifyInstance['createRateLimit']>[0];
+type Limiter = ReturnType<FastifyInstance['createRateLimit']>;
+
+/** All that a limiter reads of a request, in place of one: Fastify makes a request's `routeOptions` anew for whoever reads them. */
+interface Asked {
+  readonly key: string;
+  readonly routeOptions: object;
+}
+
+const NO_OPTIONS = {};
 
 /** What of the options of a limiter reaches its store. */
 interface StoreOptions {
@@ -74,8 +83,7 @@ class Store implements FastifyRateLimitStore {
     const { capacity } = counters.quota;
     const tell = ({ granted, remaining, waitMs }: Grant): void =>
       answer(null, { current: granted ? capacity - remaining : capacity + 1, ttl: waitMs });
-    const [account, taken] = cost === null ? split(key) : [key, cost];
-    const grant = counters.take(account, taken);
+    const grant = cost === null ? counters.take(...split(key)) : counters.take(key, cost);
     if (grant instanceof Promise) grant.then(tell, answer);
     else tell(grant);
   }
@@ -112,20 +120,28 @@ export function rateLimit(app: FastifyInstance, settings: RateSettings, counters
   const options: CreateOptions & StoreOptions = {
     max: capacity,
     timeWindow: periodMs,
-    keyGenerator: fixed === null ? (request) => `${readCost(request)} ${readKey(request)}` : readKey,
+    keyGenerator: (asked) => (asked as unknown as Asked).key,
     counters,
     cost: fixed,
   };
   const limiter = app.createRateLimit(options);
+  const read = (said: Awaited<ReturnType<Limiter>>): Answer => {
+    // "Allowed" is its word for what is on a list of exceptions, and there is none.
+    if (said.isAllowed) throw new Error('the limiter asked no account');
+    const { isExceeded, remaining, ttl: waitMs } = said;
+    if (fixed !== null) return { limit, key: said.key, cost: fixed, granted: !isExceeded, remaining, waitMs };
+    const [key, taken] = split(said.key);
+    return { limit, key, cost: taken, granted: !isExceeded, remaining, waitMs };
+  };
   const limit: AskedLimit = {
     settings,
-    async ask(request) {
-      const answer = await limiter(request);
-      // "Allowed" is its word for what is on a list of exceptions, and there is none.
-      if (answer.isAllowed) throw new Error('the limiter asked no account');
-      const [key, taken] = fixed === null ? split(answer.key) : [answer.key, fixed];
-      const { isExceeded, remaining, ttl: waitMs } = answer;
-      return { limit, key, cost: taken, granted: !isExceeded, remaining, waitMs };
+    ask(request) {
+      const account = readKey(request);
+      const asked: Asked = {
+        key: fixed === null ? `${readCost(request)} ${account}` : account,
+        routeOptions: NO_OPTIONS,
+      };
+      return limiter(asked as unknown as FastifyRequest).then(read);
     },
     undo: ({ key, cost: taken }) => counters.giveBack(key, taken),
     settle: ({ key, cost: taken }, whole) => {
@@ -141,10 +157,11 @@ export function inFlightLimit(app: FastifyInstance, settings: InFlightSettings, 
   const leave = ({ key, lease }: Answer): void => places.leave(key, lease);
   const limit: AskedLimit = {
     settings,
-    async ask(request) {
+    ask(request) {
       const key = read(request);
+      const answer = (entered: Entered): Answer => ({ limit, key, cost: 1, ...entered });
       const entered = places.enter(key, settings.inFlight);
-      return { limit, key, cost: 1, ...(entered instanceof Promise ? await entered : entered) };
+      return entered instanceof Promise ? entered.then(answer) : answer(entered);
     },
     undo: leave,
     settle: () => {},
