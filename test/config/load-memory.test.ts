@@ -8,6 +8,8 @@ import t, { type Test } from 'tap';
 import { type LoadResult, loadConfig } from '../../src/config/load.ts';
 import { LoadMemory } from '../../src/config/load-memory.ts';
 import type { Provenance } from '../../src/config/provenance.ts';
+import { withConflicts } from '../../src/runtime/loaded.ts';
+import { LoadedParts, LoadedPieces, NOTHING_TAKEN } from '../../src/runtime/loaded-pieces.ts';
 
 /** Each of a kind of its own; those with a mistake or a warning among them, and those that come from elsewhere. */
 const ROUTES: readonly string[] = [
@@ -212,6 +214,8 @@ t.test('any edits in any order', async (t) => {
       fc.array(edit, { minLength: 2, maxLength: 8 }),
       async (routes, edits) => {
         const memory = new LoadMemory();
+        const pieces = new LoadedPieces();
+        let taken = NOTHING_TAKEN;
         let written: Written = { ...START, routes };
         let before: LoadResult | null = null;
         for (const change of [(same: Written) => same, ...edits]) {
@@ -222,6 +226,14 @@ t.test('any edits in any order', async (t) => {
           const same = isDeepStrictEqual(told(found), told(wanted));
           if (!same) t.strictSame(told(found), told(wanted), textOf(written));
           if (!same) return false;
+          // On its way to the thread that serves it is what it was.
+          const parts = new LoadedParts(taken);
+          const read = withConflicts(found);
+          for (const piece of pieces.about(read)) parts.add(structuredClone(piece));
+          taken = parts.taken;
+          const { config } = parts.loaded();
+          const arrived = isDeepStrictEqual(structuredClone(config), structuredClone(withConflicts(wanted).config));
+          if (!arrived) return false;
           loads++;
           const earlier = new Set(before?.config?.routes);
           if (found.config?.routes.some((route) => earlier.has(route))) reused++;
