@@ -242,7 +242,7 @@ t.test('any edits in any order', async (t) => {
         return true;
       },
     ),
-    { numRuns: 150 },
+    { numRuns: 100 },
   );
   t.ok(reused > loads / 5, `${reused} of ${loads} loads took over routes`);
 });
