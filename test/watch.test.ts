@@ -222,6 +222,64 @@ t.test('a file that is empty for a moment and then as before is no change', asyn
   t.same(foretold, []);
 });
 
+/** Milliseconds from the last of these steps, one after the other, to the report; the waits are those of `QUIET_MS`. */
+async function quietAfter(t: Test, steps: readonly ((file: string) => unknown)[]): Promise<number> {
+  const file = join(t.testdir({ 'a.yaml': 'one\n' }), 'a.yaml');
+  const { watch, next } = watching(t, { debounceMs: undefined });
+  await watch.update([file]);
+  let lastAt = 0;
+  for (const step of steps) {
+    await step(file);
+    lastAt = performance.now();
+  }
+  t.same(await next(), [file]);
+  return performance.now() - lastAt;
+}
+
+t.test(
+  'waits longer the less is certain: for a rename, a write, a text that breaks off, a file that is empty',
+  async (t) => {
+    const replace = (file: string): void => {
+      writeFileSync(`${file}.tmp`, 'two');
+      renameSync(`${file}.tmp`, file);
+    };
+    const shortest = async (step: (file: string) => void): Promise<number> =>
+      Math.min(await quietAfter(t, [step]), await quietAfter(t, [step]), await quietAfter(t, [step]));
+    const renamed = await shortest(replace);
+    const written = await shortest((file) => writeFileSync(file, 'two\n'));
+    const unfinished = await quietAfter(t, [(file) => writeFileSync(file, 'two')]);
+    const gone = await quietAfter(t, [unlinkSync]);
+    const empty = await quietAfter(t, [(file) => writeFileSync(file, '')]);
+    if (process.platform === 'linux') t.ok(renamed >= 19 && renamed < 39, `renamed: ${renamed}`);
+    t.ok(written >= 39 && written < 74, `written: ${written}`);
+    t.ok(unfinished >= 74, `unfinished: ${unfinished}`);
+    t.ok(gone >= 74, `gone: ${gone}`);
+    t.ok(empty >= 900, `empty: ${empty}`);
+  },
+);
+
+t.test('a program that is slow to fill the file that the shell emptied for it is waited for', async (t) => {
+  const quiet = await quietAfter(t, [
+    (file) => writeFileSync(file, ''),
+    () => wait(300),
+    (file) => writeFileSync(file, 'two\n'),
+  ]);
+  t.ok(quiet < 600, `and no longer: ${quiet}`);
+});
+
+t.test('an endless stream of writes is reported after a second all the same', async (t) => {
+  const file = join(t.testdir({ 'a.yaml': '0\n' }), 'a.yaml');
+  const { watch, next } = watching(t, { debounceMs: undefined });
+  await watch.update([file]);
+  const startedAt = performance.now();
+  let writes = 0;
+  const writing = setInterval(() => writeFileSync(file, `${++writes}\n`), 10);
+  t.teardown(() => clearInterval(writing));
+  t.same(await next(), [file]);
+  const took = performance.now() - startedAt;
+  t.ok(took > 900 && took < 3_000, `${took} ms`);
+});
+
 t.test('sees two writes of one size within the same clock tick of the file system', async (t) => {
   const file = join(t.testdir({ 'a.yaml': 'aaa' }), 'a.yaml');
   const { watch, reports } = watching(t, { watch: deaf });

@@ -10,6 +10,8 @@ export interface Findings {
   readonly problems: Problem[];
   /** Absolute paths of files that the config names. */
   readonly files: Set<string>;
+  /** How often a file was named. */
+  named: number;
 }
 
 type Whereabouts = Pick<Origin, 'path' | 'place' | 'keyPlace' | 'file'>;
@@ -103,6 +105,12 @@ export class Cursor<T> {
   /** `path` is absolute. */
   watch(path: string): void {
     this.#findings.files.add(path);
+    this.#findings.named++;
+  }
+
+  /** Problems and files so far: as many before as after, and what was done between depends on nothing but values. */
+  get traces(): number {
+    return this.#findings.problems.length + this.#findings.named;
   }
 
   error(message: string): void {

@@ -9,9 +9,10 @@ import { fillDefaults } from './defaults.ts';
 import type { ConfigInput } from './define.ts';
 import { freeze } from './freeze.ts';
 import { knownNames } from './known-names.ts';
+import { type KnownRoutes, type LoadMemory, resolvedOf, secretRoutes } from './load-memory.ts';
 import { merge } from './merge.ts';
 import type { Config } from './model.ts';
-import { Origins } from './origins.ts';
+import { type Json, Origins } from './origins.ts';
 import { hasErrors, inOrder, type Problem } from './problem.ts';
 import { Provenance } from './provenance.ts';
 import { type FilesResult, readPath } from './read-files.ts';
@@ -22,6 +23,7 @@ import { secretsOf } from './secrets.ts';
 import { checkSemantics, checkUnused } from './semantics.ts';
 import { expandShorthand } from './shorthand.ts';
 import type { SubstitutionContext } from './substitute.ts';
+import type { Dict } from './tree.ts';
 import { refuseUnsupported } from './unsupported.ts';
 import { validate } from './validate.ts';
 
@@ -39,6 +41,8 @@ export interface LoadOptions {
   readonly clock?: Clock;
   /** The config is for another thread, which freezes what arrives. */
   readonly leaves?: boolean;
+  /** Of the loads of this path before; with `leaves` only: what it keeps is in no hands but its own. */
+  readonly memory?: LoadMemory;
 }
 
 export interface LoadResult {
@@ -84,19 +88,42 @@ async function load(
   options: LoadOptions,
 ): Promise<LoadResult> {
   const files = new Set<string>();
-  const source = await read({ env: options.env ?? process.env, sawFile: (path) => files.add(path) });
+  const { env = process.env, memory } = options;
+  const source = await read({ env, sawFile: (path) => files.add(path), earlier: memory?.begin() });
   const merged = merge(source.trees);
   const problems = [...source.problems, ...merged.problems];
   if (merged.tree === null) return nothingOf(problems, files);
+  const sources = { tree: merged.tree, problems, files, partial: source.incomplete || merged.incomplete };
+  const known = problems.length > 0 ? null : memory?.recall(merged.tree);
+  // What is wrong is found by looking at everything.
+  return (known && understand(sources, options, known)) ?? (understand(sources, options, []) as LoadResult);
+}
 
-  const origins = new Origins();
-  const written = origins.plain(merged.tree);
+interface Sources {
+  readonly tree: Dict;
+  readonly problems: readonly Problem[];
+  readonly files: Set<string>;
+  /** Some of what was written is not in the tree. */
+  readonly partial: boolean;
+}
+
+/** Null: with `known` routes left out something does not fit the schema. */
+function understand(sources: Sources, options: LoadOptions, known: KnownRoutes): LoadResult | null {
+  const { tree, files, partial } = sources;
+  const problems = [...sources.problems];
+  const origins = new Origins(known);
+  const written = origins.plain(tree);
+  const routes = (written as Json).routes as unknown[];
+  if (known.length > 0) (written as Json).routes = origins.some(routes, (index) => known[index] === null);
   const secrets = secretsOf(written, ConfigSchema, origins.secrets);
+  const isRemembered = options.memory !== undefined && Array.isArray(routes);
+  const secret = isRemembered && secrets.texts.length > 0 ? secretRoutes(routes, known) : NO_INDEXES;
   const names = knownNames(written);
   problems.push(...origins.faults);
   problems.push(...unheard(refuseUnsupported(written, origins), problems));
   const valid = validate(written, origins);
   problems.push(...unheard(valid.problems, problems));
+  if (known.length > 0 && problems.length > 0) return null;
   if (valid.config === null)
     return nothingOf(
       problems.map((problem) => secrets.scrubProblem(problem)),
@@ -105,12 +132,13 @@ async function load(
 
   expandShorthand(valid.config, origins);
   fillDefaults(ConfigSchema, valid.config);
-  const findings: Findings = { origins, problems: [], files };
-  const { place, file } = merged.tree.source;
+  if (known.length > 0) valid.config.routes = routes;
+  const findings: Findings = { origins, problems: [], files, named: 0 };
+  const { place, file } = tree.source;
   const cursor = new Cursor(valid.config as CompleteConfig, { path: '', place, keyPlace: place, file }, findings);
-  const resolved = resolveComplete(cursor, options.cwd ?? process.cwd(), options.clock ?? Date);
-  const config = options.leaves === true ? resolved : freeze(resolved);
-  const partial = source.incomplete || merged.incomplete;
+  const resolved = resolvedOf(known);
+  const complete = resolveComplete(cursor, options.cwd ?? process.cwd(), options.clock ?? Date, resolved);
+  const config = options.leaves === true ? complete : freeze(complete);
   checkSemantics(cursor, config, { names, incomplete: partial, roles: options.roles ?? null });
   problems.push(...unheard(findings.problems, problems));
   findings.problems.length = 0;
@@ -118,14 +146,18 @@ async function load(
     checkUnused(cursor, config);
     problems.push(...findings.problems);
   }
+  const isSound = !hasErrors(problems);
+  if (isSound && isRemembered) options.memory?.keep({ tree, routes, resolved, known, secret });
   return {
-    config: hasErrors(problems) ? null : config,
+    config: isSound ? config : null,
     understood: config,
     problems: inOrder(problems.map((problem) => secrets.scrubProblem(problem))),
     files: [...files],
     provenance: new Provenance(valid.config, origins, secrets),
   };
 }
+
+const NO_INDEXES: ReadonlySet<number> = new Set();
 
 function nothingOf(problems: readonly Problem[], files: ReadonlySet<string>): LoadResult {
   return { config: null, understood: null, problems: inOrder(problems), files: [...files], provenance: null };

@@ -104,6 +104,12 @@ class Mark extends Given {
 export class Origins {
   readonly #faults: Problem[] = [];
   readonly #secrets: unknown[] = [];
+  readonly #known: readonly ({ readonly plain: object } | null)[];
+
+  /** `known`: routes that are plain already, by index. */
+  constructor(known: readonly ({ readonly plain: object } | null)[] = []) {
+    this.#known = known;
+  }
 
   /** References that could not be filled, by now with their paths. */
   get faults(): readonly Problem[] {
@@ -129,6 +135,16 @@ export class Origins {
   /** Of all values inside a map or list; none of one that a default brought in. */
   childrenOf(container: object): Children {
     return Mark.of(container)?.children ?? NO_CHILDREN;
+  }
+
+  /** The items of a list that are wanted, as a list of its own; each keeps its origin. */
+  some(list: unknown[], wanted: (index: number) => boolean): unknown[] {
+    const children = Mark.of(list)?.children;
+    const items = list.filter((_item, index) => wanted(index));
+    const origin = this.of(list);
+    if (origin !== undefined && Array.isArray(children))
+      Mark.put(items, { origin, children: children.filter((_child, index) => wanted(index)) });
+    return items;
   }
 
   /** Takes one value out, so that the rest can still be checked. */
@@ -177,7 +193,10 @@ export class Origins {
     }
     if (tree.kind === 'list') {
       const children = tree.items.map((item, index) => new Origin(item.source, item.source.place, origin, index));
-      const value = tree.items.map((item, index) => this.#build(item, children[index], part));
+      const known = part === 'routes' ? this.#known : [];
+      const value = tree.items.map(
+        (item, index) => known[index]?.plain ?? this.#build(item, children[index], part === 'routes' ? 'config' : part),
+      );
       Mark.put(value, { origin, children });
       return value;
     }
@@ -197,10 +216,11 @@ export class Origins {
   }
 }
 
-type Part = 'config' | 'named' | 'options';
+type Part = 'config' | 'named' | 'routes' | 'options';
 
 function partBelow(part: Part, isTop: boolean, name: string): Part {
-  if (part === 'named') return 'config';
+  if (part === 'named' || part === 'routes') return 'config';
   if (part === 'options' || (name === 'plugins' && !isTop)) return 'options';
+  if (isTop && name === 'routes') return 'routes';
   return isTop && (name === 'gateways' || name === 'services') ? 'named' : 'config';
 }

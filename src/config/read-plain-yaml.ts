@@ -1,5 +1,6 @@
 // Reads the YAML that configs are nearly always written in, ten times as fast as a parser that knows all of YAML. What it does not know
 // for certain it does not guess: then `null`, and the whole file is for the full parser, which also has the words for what is wrong.
+import { addItem, type ItemsRead, knownItem } from './items-read.ts';
 import type { Place } from './model.ts';
 import { type Dict, type Entry, MAX_DEPTH, plainSource, type SourceFile, type Tree } from './tree.ts';
 
@@ -9,6 +10,9 @@ export interface YamlReading {
   readonly leaf: (value: unknown, at: Place) => Tree;
   /** Undoes the shielding of references. */
   readonly show: (text: string) => string;
+  /** Routes of the reading before, and those of this one. */
+  readonly known?: ItemsRead;
+  readonly read?: ItemsRead;
 }
 
 /** Block and flow maps and lists, scalars of one line, comments; one document. */
@@ -56,6 +60,8 @@ class PlainParser {
   #line = 1;
   #lineStart = 0;
   #depth = 0;
+  /** Key of the whole document. */
+  #topKey = '';
 
   constructor(text: string, reading: YamlReading) {
     this.#text = text;
@@ -86,15 +92,35 @@ class PlainParser {
 
   #items(indent: number): Tree[] {
     const items: Tree[] = [];
-    do {
-      this.#at++;
-      this.#spaces();
-      if (this.#lineEnds()) {
-        this.#endLine();
-        items.push(this.#block(indent));
-      } else items.push(this.#isItem() || this.#isKey() ? this.#block(indent) : this.#inline(indent));
-    } while (this.#goesOn(indent) && this.#isItem());
+    const areRoutes = this.#depth === 2 && this.#topKey === 'routes';
+    do items.push(areRoutes ? this.#route(indent) : this.#item(indent));
+    while (this.#goesOn(indent) && this.#isItem());
     return items;
+  }
+
+  #item(indent: number): Tree {
+    this.#at++;
+    this.#spaces();
+    if (!this.#lineEnds()) return this.#isItem() || this.#isKey() ? this.#block(indent) : this.#inline(indent);
+    this.#endLine();
+    return this.#block(indent);
+  }
+
+  /** An item that may be known from the reading before. */
+  #route(indent: number): Tree {
+    const { known, read } = this.#reading;
+    const [start, line] = [this.#at, this.#line];
+    const before = known && read ? knownItem(known, read, line, start, indent) : null;
+    if (before !== null) {
+      this.#at = before.end;
+      this.#line += before.lines;
+      this.#lineStart = before.end - indent;
+    }
+    const tree = before?.tree ?? this.#item(indent);
+    // The last one ends with the list, and nobody knows by what.
+    if (read && !this.#atEnd() && this.#column() === indent && this.#isItem())
+      addItem(read, line, { tree, start, end: this.#at, column: indent, lines: this.#line - line });
+    return tree;
   }
 
   #entries(indent: number): Map<string, Entry> {
@@ -102,6 +128,7 @@ class PlainParser {
     do {
       const keyPlace = this.#place();
       const name = this.#key(true);
+      if (this.#depth === 1) this.#topKey = name;
       this.#spaces();
       this.#add(entries, name, keyPlace, this.#lineEnds() ? this.#below(indent) : this.#inline(indent));
     } while (this.#goesOn(indent));

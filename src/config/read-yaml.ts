@@ -1,5 +1,6 @@
 // Reads one YAML or JSON file into trees, one per document: every syntax error, every value with its line and column.
 import { shieldReferences } from './flow-references.ts';
+import type { ItemsRead } from './items-read.ts';
 import { readPlainYaml, type YamlReading } from './read-plain-yaml.ts';
 import { type SubstitutionContext, substitute } from './substitute.ts';
 import { plainSource, type ReadResult, type SourceFile } from './tree.ts';
@@ -15,9 +16,13 @@ export async function readYaml(
     isJson ? written.replace(/^[\t ]+/gm, (indent) => ' '.repeat(indent.length)) : written,
   );
   const within = { ...context, dir: file.dir };
+  const { earlier } = context;
+  const read: ItemsRead = { file, text, items: new Map() };
   const reading: YamlReading = {
     file,
     show,
+    known: earlier?.get(file.display),
+    read: earlier === undefined ? undefined : read,
     leaf(value, at) {
       if (typeof value !== 'string' || !value.includes('$'))
         return { kind: 'leaf', value, source: plainSource(at, file) };
@@ -27,7 +32,10 @@ export async function readYaml(
     },
   };
   const tree = readPlainYaml(text, reading);
-  if (tree !== null) return { trees: [tree], problems: [] };
+  if (tree !== null) {
+    earlier?.set(file.display, read);
+    return { trees: [tree], problems: [] };
+  }
   const { readAnyYaml } = await import('./read-any-yaml.ts');
   return readAnyYaml(text, reading);
 }

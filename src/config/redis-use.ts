@@ -30,13 +30,17 @@ export function withRedis<T extends WithPlugins>(config: T, written: Cursor<Comp
 }
 
 function mapPlugins<T extends WithPlugins>(config: T, map: (use: PluginUse) => PluginUse): T {
+  const isOne = (plugin: unknown): boolean => (plugin as Partial<PluginUse>).name === PLUGIN;
+  // A scope without one stays the object that it is.
   const each = <U extends { readonly plugins: readonly unknown[] }>(scopes: readonly U[]): U[] =>
-    scopes.map((scope) => ({
-      ...scope,
-      plugins: scope.plugins.map((plugin) =>
-        (plugin as Partial<PluginUse>).name === PLUGIN ? map(plugin as PluginUse) : plugin,
-      ),
-    }));
+    scopes.map((scope) =>
+      scope.plugins.some(isOne)
+        ? {
+            ...scope,
+            plugins: scope.plugins.map((plugin) => (isOne(plugin) ? map(plugin as PluginUse) : plugin)),
+          }
+        : scope,
+    );
   const { services, routes } = config;
   const gateways = config.gateways.map((gateway) => ({ ...gateway, listeners: each(gateway.listeners) }));
   return { ...config, gateways: each(gateways), services: each(services), routes: each(routes) };

@@ -1,9 +1,9 @@
 // From the complete config to the one that everything after reads: units parsed, names in one form, files absolute, frozen.
 import type { Clock } from './certificates.ts';
-import type { CompleteConfig } from './complete.ts';
+import type { CompleteConfig, CompleteRoute } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import { listenHost } from './listen-host.ts';
-import type { AccessLog, Config, Metrics } from './model.ts';
+import type { AccessLog, Config, Metrics, RouteConfig } from './model.ts';
 import { withRedis } from './redis-use.ts';
 import { resolveAuthorization } from './resolve-authorization.ts';
 import { resolveEgress } from './resolve-egress.ts';
@@ -15,8 +15,16 @@ import { resolveTracing } from './resolve-tracing.ts';
 import { DEFAULT_BUCKETS } from './schema.ts';
 import { fraction, milliseconds } from './units.ts';
 
-/** Problems go to the cursor's findings; the result is for use only when none of them is an error. */
-export function resolveConfig(config: Cursor<CompleteConfig>, cwd: string, clock: Clock): Config {
+/**
+ * Problems go to the cursor's findings; the result is for use only when none of them is an error. `routes`, by their plain values: those
+ * that are resolved already; it gets those that need be resolved only once.
+ */
+export function resolveConfig(
+  config: Cursor<CompleteConfig>,
+  cwd: string,
+  clock: Clock,
+  routes: Map<unknown, RouteConfig>,
+): Config {
   const telemetry = config.at('telemetry').filled();
   const drain = config.at('drain').filled();
   const mesh = resolveMesh(config.at('mesh').filled(), cwd, clock);
@@ -46,11 +54,22 @@ export function resolveConfig(config: Cursor<CompleteConfig>, cwd: string, clock
       .at('routes')
       .filled()
       .items()
-      .map((route) => resolveRoute(route, config)),
+      .map((route) => routes.get(route.value) ?? resolveInto(routes, route, config)),
     egress: resolveEgress(config.at('egress')),
     authorization: resolveAuthorization(config, mesh.trustDomain),
   };
   return withRedis(resolved, config);
+}
+
+function resolveInto(
+  routes: Map<unknown, RouteConfig>,
+  route: Cursor<CompleteRoute>,
+  config: Cursor<CompleteConfig>,
+): RouteConfig {
+  const { traces } = route;
+  const resolved = resolveRoute(route, config);
+  if (route.traces === traces) routes.set(route.value, resolved);
+  return resolved;
 }
 
 function resolveWorkers(config: Cursor<CompleteConfig>): Config['workers'] {

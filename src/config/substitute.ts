@@ -1,6 +1,7 @@
 // Fills `${…}` in the strings of a config, once, while it is read: what comes in is never looked at for further references.
 import { readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
+import type { ItemsRead } from './items-read.ts';
 
 export interface Substitution {
   readonly text: string;
@@ -16,6 +17,8 @@ export interface SubstitutionContext {
   readonly dir: string;
   /** Called with the absolute path of every file that is asked for, also when it is missing: a watcher wants to see it appear. */
   readonly sawFile: (path: string) => void;
+  /** What files were read as before, by their names in messages; it gets what they are read as now. */
+  readonly earlier?: Map<string, ItemsRead>;
 }
 
 /** Bytes of one `${file:…}`: a secret, not a document. */

@@ -73,3 +73,57 @@ export function sourceFile(path: string, cwd: string): SourceFile {
 export function wholeFile(file: SourceFile): Place {
   return { file: file.display, line: 0, column: 0 };
 }
+
+/** Whether two trees say the same at the same place, and come from the same variables. */
+export function sameTree(a: Tree, b: Tree): boolean {
+  if (a === b) return true;
+  if (!sameSource(a.source, b.source)) return false;
+  if (a.kind === 'leaf') return b.kind === 'leaf' && Object.is(a.value, b.value);
+  if (a.kind === 'list')
+    return (
+      b.kind === 'list' &&
+      a.items.length === b.items.length &&
+      a.items.every((item, index) => sameTree(item, b.items[index]))
+    );
+  return b.kind === 'dict' && sameEntries(a.entries, b.entries);
+}
+
+/** In the same order. */
+function sameEntries(a: Dict['entries'], b: Dict['entries']): boolean {
+  if (a.size !== b.size) return false;
+  const others = b.entries();
+  for (const [name, { keyPlace, value }] of a) {
+    const [otherName, other] = others.next().value as [string, Entry];
+    if (name !== otherName || !samePlace(keyPlace, other.keyPlace) || !sameTree(value, other.value)) return false;
+  }
+  return true;
+}
+
+function sameSource(a: Source, b: Source): boolean {
+  return (
+    samePlace(a.place, b.place) &&
+    a.file.display === b.file.display &&
+    a.file.dir === b.file.dir &&
+    a.secret === b.secret &&
+    sameTexts(a.variables, b.variables) &&
+    sameTexts(a.faults, b.faults)
+  );
+}
+
+function samePlace(a: Place, b: Place): boolean {
+  return a.line === b.line && a.column === b.column && a.file === b.file;
+}
+
+function sameTexts(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((text, index) => text === b[index]);
+}
+
+/** Nothing in it comes from a variable or a file. */
+export function isOfText(tree: Tree): boolean {
+  const { variables, secret, faults } = tree.source;
+  if (variables.length > 0 || secret || faults.length > 0) return false;
+  if (tree.kind === 'leaf') return true;
+  if (tree.kind === 'list') return tree.items.every(isOfText);
+  for (const { value } of tree.entries.values()) if (!isOfText(value)) return false;
+  return true;
+}

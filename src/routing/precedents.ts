@@ -34,7 +34,9 @@ export type RegexMemory = Map<string, ValueRegex | null>;
 
 export class Precedents {
   readonly #regexes: RegexMemory;
-  readonly #shapes = new Map<string, Shape>();
+  /** Nearly every path has one match only: nothing to compare. */
+  #only: Rival | null = null;
+  #shapes: Map<string, Shape> | null = null;
 
   constructor(regexes: RegexMemory) {
     this.#regexes = regexes;
@@ -42,8 +44,19 @@ export class Precedents {
 
   /** Files a match, in declaration order. Returns an earlier one that is the same in every condition, or null. */
   admit(rival: Rival): Rival | null {
+    if (this.#shapes !== null) return this.#file(rival, this.#shapes);
+    if (this.#only === null) {
+      this.#only = rival;
+      return null;
+    }
+    this.#shapes = new Map();
+    this.#file(this.#only, this.#shapes);
+    return this.#file(rival, this.#shapes);
+  }
+
+  #file(rival: Rival, shapes: Map<string, Shape>): Rival | null {
     const { match } = rival;
-    const shape = this.#shapeOf(match);
+    const shape = shapeOf(shapes, match);
     const same = sameConditions(shape, match);
     const methods = methodsKey(match);
     const earlier = same.byMethods.get(methods);
@@ -57,8 +70,9 @@ export class Precedents {
 
   /** An earlier match that takes every request of this one (with equal conditions: several together may, by method); null: none known. */
   coveredBy(rival: Rival): Rival | null {
+    if (this.#shapes === null) return null;
     const { match } = rival;
-    const shape = this.#shapeOf(match);
+    const shape = shapeOf(this.#shapes, match);
     const same = sameConditions(shape, match);
     const twin = same.byMethods.get(methodsKey(match)) as Rival;
     if (twin !== rival) return twin;
@@ -72,16 +86,16 @@ export class Precedents {
     }
     return null;
   }
+}
 
-  #shapeOf(match: Match): Shape {
-    const key = `${match.methods.length > 0} ${conditionsKey(match, ({ name }) => name)}`;
-    let shape = this.#shapes.get(key);
-    if (shape === undefined) {
-      shape = { same: new Map(), general: [], order: new Map() };
-      this.#shapes.set(key, shape);
-    }
-    return shape;
+function shapeOf(shapes: Map<string, Shape>, match: Match): Shape {
+  const key = `${match.methods.length > 0} ${conditionsKey(match, ({ name }) => name)}`;
+  let shape = shapes.get(key);
+  if (shape === undefined) {
+    shape = { same: new Map(), general: [], order: new Map() };
+    shapes.set(key, shape);
   }
+  return shape;
 }
 
 /** Equal where all lists are, in whatever order. Most matches have no conditions. */

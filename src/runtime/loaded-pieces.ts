@@ -33,9 +33,15 @@ export type LoadedPiece =
 
 type Read = ReturnType<typeof withConflicts<Provenance>>;
 
-/** In the thread that reads. Remembers what it sent of the last sound config: as many bytes as that takes. */
+/** A part of a list as it was sent. */
+interface Sent {
+  readonly items: readonly unknown[];
+  readonly bytes: Buffer;
+}
+
+/** In the thread that reads. Remembers what it sent of the last sound config: its lists, and as many bytes as they take. */
 export class LoadedPieces {
-  #sent: ByList<Buffer> = { routes: [], services: [], authorization: [] };
+  #sent: ByList<Sent> = { routes: [], services: [], authorization: [] };
 
   /** The config and what is wrong with it. `config` is plain data: so is every config that was no module. */
   *about({ config, problems, files, provenance }: Read): Generator<LoadedPiece> {
@@ -43,13 +49,15 @@ export class LoadedPieces {
     yield { kind: 'first', config: around, files, secretTexts: provenance?.secretTexts ?? null };
     for (const items of inParts(problems)) yield { kind: 'problems', items };
     if (config === null) return;
-    const sent = { routes: [] as Buffer[], services: [] as Buffer[], authorization: [] as Buffer[] };
+    const sent = { routes: [] as Sent[], services: [] as Sent[], authorization: [] as Sent[] };
     for (const kind of LISTS) {
       for (const items of inParts<unknown>(config[kind])) {
-        const bytes = serialize(items);
-        const isKnown = this.#sent[kind][sent[kind].length]?.equals(bytes) ?? false;
-        sent[kind].push(bytes);
-        yield { kind, items: isKnown ? null : bytes };
+        const before = this.#sent[kind][sent[kind].length];
+        // A route that the load before resolved is the same object; what is another may still say the same.
+        const isSame = before?.items.length === items.length && items.every((item, at) => item === before.items[at]);
+        const bytes = isSame ? before.bytes : serialize(items);
+        sent[kind].push({ items, bytes });
+        yield { kind, items: before?.bytes.equals(bytes) === true ? null : bytes };
       }
     }
     this.#sent = sent;
