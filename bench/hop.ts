@@ -18,6 +18,8 @@ export interface HopBench {
   readonly rate: number;
   readonly rounds: number;
   readonly seconds: number;
+  /** Seconds of load before the first round, however short the rounds: a hop's code is compiled after some 20,000 requests, not sooner. */
+  readonly warmUp: number;
   /** Only ways whose name has this in it. */
   readonly only: string | undefined;
   /** Neither added latency at a calm rate nor a shared hop. */
@@ -36,12 +38,10 @@ interface Sample {
 
 /** As many callers keep open: a slow steady rate costs more for each request than saturation, where work comes in batches. */
 const CONNECTIONS = 20;
-/** Rounds' worth of load before the first round: at 1,000 requests/s a hop's code is compiled after 20,000 of them, not sooner. */
-const WARM_UP_ROUNDS = 4;
 /** Requests a second at which added latency is stated: slow enough that nobody waits in a queue of the load's own making. */
 const CALM = 200;
 
-export async function benchHop({ rate, rounds, seconds, only = '', cpuOnly }: HopBench): Promise<void> {
+export async function benchHop({ rate, rounds, seconds, warmUp, only = '', cpuOnly }: HopBench): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'selvedge-bench-hop-'));
   const started: ChildProcess[] = [];
   const keep = (child: ChildProcess): unknown => started.push(child);
@@ -56,7 +56,7 @@ export async function benchHop({ rate, rounds, seconds, only = '', cpuOnly }: Ho
     const ways = all.filter((way) => nameOf(way).includes(only));
     // The load shares a core with the application, hops have the other one.
     await onCore(BACKEND_CORE, async () => {
-      for (const { port } of ways) await load(port, rate, WARM_UP_ROUNDS * seconds);
+      for (const { port } of ways) await load(port, rate, warmUp);
       const steady = await measure(ways, rate, rounds, seconds);
       const memory = ways.flatMap(({ hops }) => hops.map(({ child }) => memoryMiB(child.pid as number)));
       const calm = cpuOnly ? null : await measure(ways, CALM, rounds, seconds);

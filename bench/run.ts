@@ -46,7 +46,15 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   edge: { in: ['all', 'guard'], run: () => benchEdge({ rounds: rounds(7), seconds: seconds(5), only }) },
   hop: {
     in: ['all', 'guard'],
-    run: () => benchHop({ rate: rate(1_000), rounds: rounds(7), seconds: seconds(5), only, cpuOnly: guard }),
+    run: () =>
+      benchHop({
+        rate: rate(1_000),
+        rounds: rounds(7),
+        seconds: seconds(5),
+        warmUp: quick ? 4 : 20,
+        only,
+        cpuOnly: guard,
+      }),
   },
   scale: {
     in: ['all'],
