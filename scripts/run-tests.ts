@@ -34,20 +34,21 @@ export interface RunOptions {
 /** In the order in which they are given. */
 export async function runTests(files: readonly string[], options: RunOptions): Promise<void> {
   const waiting = [...files];
-  const work = async (): Promise<void> => {
+  const work = async (lane: number): Promise<void> => {
     for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-      options.onResult(await runFile(file, options));
+      options.onResult(await runFile(file, lane, options));
     }
   };
-  await Promise.all(Array.from({ length: Math.min(JOBS, files.length) }, work));
+  await Promise.all(Array.from({ length: Math.min(JOBS, files.length) }, (_, lane) => work(lane)));
 }
 
-function runFile(file: string, { cwd, env }: RunOptions): Promise<FileResult> {
+/** `TEST_LANE` tells a file which ports are its own among those that run beside it. */
+function runFile(file: string, lane: number, { cwd, env }: RunOptions): Promise<FileResult> {
   const startedAt = performance.now();
   return new Promise((resolve) => {
     const child = spawn(process.execPath, [file], {
       cwd,
-      env: { ...env, TAP_TIMEOUT: String(TEST_SECONDS) },
+      env: { ...env, TAP_TIMEOUT: String(TEST_SECONDS), TEST_LANE: String(lane) },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     const output: Buffer[] = [];

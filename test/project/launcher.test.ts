@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import t from 'tap';
-import { answering, freePort, manifest, root, temporary, unhooked } from './support/package.ts';
+import { freePort } from '../e2e/support/ports.ts';
+import { answering, manifest, root, temporary, unhooked } from './support/package.ts';
 
 t.test('the launcher on a Node that cannot load TypeScript', async (t) => {
   const folder = temporary(t, {

@@ -4,17 +4,8 @@ import { once } from 'node:events';
 import { cpSync, existsSync, globSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import {
-  answering,
-  emptyProject,
-  freePort,
-  manifest,
-  nodes,
-  root,
-  run,
-  temporary,
-  unhooked,
-} from './support/package.ts';
+import { freePort } from '../e2e/support/ports.ts';
+import { answering, emptyProject, manifest, nodes, root, run, temporary, unhooked } from './support/package.ts';
 
 const PROGRAM = `import { createSelvedge, defineConfig, type Selvedge, SelvedgeError } from 'selvedge';
 import { definePlugin, Type } from 'selvedge/plugin';

@@ -5,13 +5,18 @@ import { createServer } from 'node:net';
 const FIRST = 20_000;
 const LAST = 32_000;
 
-/** Test files run side by side, each a process: from a part of the range of its own nobody takes another's port between the look and the use. */
-const OWN = Math.floor((LAST - FIRST) / 64);
-const OWN_FIRST = FIRST + (process.pid % 64) * OWN;
+/** Test files run side by side, each in a lane of the runner: of ports of its lane alone, nobody takes another's between the look and the use. */
+const LANES = 16;
+const OWN = Math.floor((LAST - FIRST) / LANES);
+const OWN_FIRST = FIRST + ((Number(process.env.TEST_LANE ?? process.pid) || 0) % LANES) * OWN;
+
+/** Walked in order, so that none is given twice before all have been; a process that a test starts begins elsewhere in the same lane. */
+let next = Math.floor(Math.random() * OWN);
 
 export async function freePort(): Promise<number> {
   for (;;) {
-    const port = OWN_FIRST + Math.floor(Math.random() * OWN);
+    const port = OWN_FIRST + next;
+    next = (next + 1) % OWN;
     const server = createServer();
     const free = await new Promise<boolean>((resolve) => {
       server.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => resolve(true));

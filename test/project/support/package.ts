@@ -1,8 +1,6 @@
 // What tests of the published package and of its launcher share: folders outside of this checkout, processes without the test runner's hooks.
 import { type ChildProcess, execFile } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -54,15 +52,6 @@ export async function emptyProject(t: Test): Promise<{ project: string; files: s
     symlinkSync(join(root, 'node_modules', name), join(modules, name), 'dir');
   }
   return { project, files: report[0].files.map(({ path }) => path) };
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 /** The first response; a process that starts refuses until it listens. Rejects when the process ends instead. */
