@@ -18,7 +18,7 @@ export interface HopBench {
   readonly rate: number;
   readonly rounds: number;
   readonly seconds: number;
-  /** Seconds of load before the first round, however short the rounds: a hop's code is compiled after some 20,000 requests, not sooner. */
+  /** Seconds of load before the first round, however short the rounds: its code is compiled bit by bit over some 40,000 requests. */
   readonly warmUp: number;
   /** Only ways whose name has this in it. */
   readonly only: string | undefined;

@@ -51,7 +51,11 @@ export interface Results {
       readonly peakMiB: number;
     }[];
     readonly routes?: readonly { readonly routes: number; readonly asked: number; readonly overTen: number | null }[];
-    readonly workers?: { readonly free: boolean; readonly timesOne: number | null } | null;
+    readonly workers?: {
+      readonly free: boolean;
+      readonly timesOne: number | null;
+      readonly capacityTimesOne?: number;
+    } | null;
   };
   readonly start?: Table<{ readonly name: string; readonly medianMs: number }>;
   readonly reload?: {
@@ -133,6 +137,12 @@ export function pointsOf(results: Results): readonly PointLine[] {
         ? `${workers.timesOne}${workers.free ? '' : ' (too few free cores to judge)'}`
         : 'not measured',
       met: workers?.timesOne && workers.free ? workers.timesOne >= 1.8 : null,
+    },
+    {
+      point: 'two workers, capacity × one, by CPU a request',
+      target: '≥ 1.8',
+      measured: workers?.capacityTimesOne === undefined ? 'not measured' : String(workers.capacityTimesOne),
+      met: workers?.capacityTimesOne === undefined ? null : workers.capacityTimesOne >= 1.8,
     },
     atMost('start to first answer, 50 routes, ms', 500, starts[0]?.medianMs),
     atMost('the very first start, ms', 500, starts[1]?.medianMs),

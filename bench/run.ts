@@ -51,7 +51,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
         rate: rate(1_000),
         rounds: rounds(7),
         seconds: seconds(5),
-        warmUp: quick ? 4 : 20,
+        warmUp: quick ? 4 : 40,
         only,
         cpuOnly: guard,
       }),

@@ -1,4 +1,5 @@
-// Throughput of two workers over one. Load, backend and gateway run wherever the kernel puts them.
+// Throughput of two workers over one. Load, backend and gateway run wherever the kernel puts them. And what two free cores could serve, by
+// what a request costs: a machine of two cores can tell that much.
 import { availableParallelism } from 'node:os';
 import { rounded, table as tableOf, timesOf } from './figures.ts';
 import { median, type Sample, sample } from './measure.ts';
@@ -18,6 +19,8 @@ export interface Workers {
   readonly free: boolean;
   /** Requests a second of two workers over one, within rounds. */
   readonly timesOne: number | null;
+  /** Requests that two cores could serve over those of one: twice the CPU of a request with one worker over that with two. */
+  readonly capacityTimesOne: number;
   readonly requestsPerSecond: readonly number[];
   readonly cpuMicros: readonly number[];
 }
@@ -62,8 +65,12 @@ export async function workers({ dir, keep, rounds, seconds }: Part): Promise<Wor
   const caution = free
     ? ''
     : `; on ${cores} cores, where load and backend run too: ${CORES_NEEDED} are needed to judge it`;
-  process.stdout.write(`two workers over one: ${timesOne} (nothing is pinned to a core${caution})\n`);
-  return { cores, free, timesOne, requestsPerSecond, cpuMicros };
+  const [cpuOfOne, cpuOfTwo] = gateways.map(({ samples }) => samples.map((taken) => taken.cpuMicros));
+  const capacityTimesOne = rounded(2 * median(cpuOfOne.map((cpu, round) => cpu / cpuOfTwo[round])));
+  process.stdout.write(
+    `two workers over one: ${timesOne} (nothing is pinned to a core${caution}); by CPU a request two free cores serve ${capacityTimesOne} times one\n`,
+  );
+  return { cores, free, timesOne, capacityTimesOne, requestsPerSecond, cpuMicros };
 }
 
 function configOf(workers: number): object {

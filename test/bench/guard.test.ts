@@ -143,5 +143,12 @@ t.test('the points of a run', async (t) => {
     t.match(line({ scale: { workers: { free: true, timesOne: 1.9 } } }, point), { measured: '1.9', met: true });
     t.match(line({ scale: { workers: { free: false, timesOne: 1.1 } } }, point), { measured: /^1.1 \(/, met: null });
     t.match(line({ scale: { workers: null } }, point), { measured: 'not measured', met: null });
+    const byCpu = 'two workers, capacity × one, by CPU a request';
+    const shared = { free: false, timesOne: 1.1 };
+    t.match(line({ scale: { workers: { ...shared, capacityTimesOne: 1.75 } } }, byCpu), {
+      measured: '1.75',
+      met: false,
+    });
+    t.match(line({ scale: { workers: { ...shared, capacityTimesOne: 1.9 } } }, byCpu), { met: true });
   });
 });
