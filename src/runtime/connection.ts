@@ -14,7 +14,7 @@ import { commonName, subjectNames } from './subject-names.ts';
 const CONNECTION: unique symbol = Symbol('selvedge.connection');
 
 /** What a connection asks of the listener that it came in by, as the listener is now. */
-interface Origin {
+export interface Origin {
   readonly spec: ListenerSpec;
   readonly certificates: Certificates | null;
 }
