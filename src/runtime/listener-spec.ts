@@ -81,7 +81,7 @@ export interface RequestSink {
   request(connection: Connection, req: IncomingMessage, res: ServerResponse): void;
   upgrade(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer): void;
   /**
-   * CONNECT where it may be a service of the mesh (`Listener` refuses it elsewhere). Either `open` is called and what follows is read as
+   * CONNECT where it may be a service of the mesh (`RequestIntake` refuses it elsewhere). Either `open` is called and what follows is read as
    * HTTP of this listener, or it is answered or taken over here.
    */
   connect(connection: Connection, req: IncomingMessage, socket: Duplex, head: Buffer, open: () => void): void;
