@@ -23,6 +23,7 @@ import { leaveWithClient } from '../proxy/upgrade.ts';
 import { calledHost } from '../routing/address-book.ts';
 import type { Lookup } from '../routing/table.ts';
 import { namesMesh, understandTunnel } from './connect.ts';
+import type { ListenerPlan } from './listener-plan.ts';
 import {
   type Connection,
   EXPECT_CONTINUE,
@@ -31,7 +32,7 @@ import {
   type TcpArrival,
 } from './listener-spec.ts';
 import { sendToHttps } from './redirect.ts';
-import type { ListenerPlan, Snapshot } from './snapshot.ts';
+import type { Snapshot } from './snapshot.ts';
 import { cutStalled, STALL_CHECK_MS } from './stalled-clients.ts';
 
 export class DataPlane implements RequestSink {
