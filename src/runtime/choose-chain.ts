@@ -5,8 +5,8 @@ import type { RequestExchange } from '../proxy/exchange.ts';
 import type { RouteTarget } from '../proxy/target.ts';
 import type { Lookup } from '../routing/table.ts';
 import { understandTunnel } from './connect.ts';
+import type { ListenerPlan } from './listener-plan.ts';
 import { sendToHttps } from './redirect.ts';
-import type { ListenerPlan } from './snapshot.ts';
 import { understand } from './understand.ts';
 
 /** The chain to enter. Refusals go through a chain as well: every answer is logged and counted the same way. */

@@ -4,7 +4,7 @@ import { clientOf } from '../gateway/trust.ts';
 import { parseAuthority } from '../http/authority.ts';
 import type { RequestExchange } from '../proxy/exchange.ts';
 import { sanitiseHeaders } from '../proxy/request-headers.ts';
-import type { ListenerPlan } from './snapshot.ts';
+import type { ListenerPlan } from './listener-plan.ts';
 
 /** Whether what follows CONNECT is HTTP for a service of the mesh or a host of its routes, whichever port it names. */
 export function namesMesh({ table }: ListenerPlan, target: string): boolean {

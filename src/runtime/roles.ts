@@ -3,7 +3,14 @@ import type { RoleSelection } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
 import type { Problem } from '../config/problem.ts';
 import { didYouMean } from '../config/suggest.ts';
-import type { Roles } from './snapshot.ts';
+import { gatewayListeners } from '../gateway/gateway.ts';
+import { hopListeners } from '../internal/internal.ts';
+import type { ListenerSpec } from './listener-spec.ts';
+
+export interface Roles {
+  readonly gateways: readonly string[] | 'all';
+  readonly internal: readonly string[] | 'all';
+}
 
 /** With neither list every role of the config; with one of them only what it names. */
 export function rolesOf(gateways: readonly string[] | undefined, internal: readonly string[] | undefined): Roles {
@@ -14,6 +21,19 @@ export function rolesOf(gateways: readonly string[] | undefined, internal: reado
 /** As the config's own checks want it; null: all. */
 export function selectionOf({ gateways, internal }: Roles): RoleSelection | null {
   return gateways === 'all' || internal === 'all' ? null : { gateways, internal };
+}
+
+/** The listeners of these roles, in the order of the config. */
+export function specsOf(config: Config, roles: Roles): ListenerSpec[] {
+  const specs: ListenerSpec[] = [];
+  for (const { name } of config.gateways) {
+    if (roles.gateways === 'all' || roles.gateways.includes(name)) specs.push(...gatewayListeners(config, name));
+  }
+  for (const { name, internal } of config.services) {
+    if (internal === null) continue;
+    if (roles.internal === 'all' || roles.internal.includes(name)) specs.push(...hopListeners(config, name));
+  }
+  return specs;
 }
 
 /** Roles that were asked for and that this config does not have. */

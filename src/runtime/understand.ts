@@ -8,8 +8,8 @@ import type { RequestExchange } from '../proxy/exchange.ts';
 import { HOP_PATH, passThrough } from '../proxy/hop-path.ts';
 import { sanitiseHeaders } from '../proxy/request-headers.ts';
 import { calledHost } from '../routing/address-book.ts';
+import type { ListenerPlan } from './listener-plan.ts';
 import { type Connection, EXPECT_CONTINUE } from './listener-spec.ts';
-import type { ListenerPlan } from './snapshot.ts';
 
 /** Notes target, host, client and framing in the exchange. CONNECT has `understandTunnel`. Returns why it is refused, or null. */
 export function understand(exchange: RequestExchange, plan: ListenerPlan): SelvedgeError | null {

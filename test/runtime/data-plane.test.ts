@@ -6,8 +6,9 @@ import { Registry } from 'prom-client';
 import t, { type Test } from 'tap';
 import type { RequestExchange } from '../../src/proxy/exchange.ts';
 import { DataPlane } from '../../src/runtime/data-plane.ts';
+import type { ListenerPlan } from '../../src/runtime/listener-plan.ts';
 import type { Connection } from '../../src/runtime/listener-spec.ts';
-import type { ListenerPlan, Snapshot } from '../../src/runtime/snapshot.ts';
+import type { Snapshot } from '../../src/runtime/snapshot.ts';
 import { specOf } from '../support/open-listener.ts';
 import { exchange } from '../support/raw-client.ts';
 

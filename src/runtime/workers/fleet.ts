@@ -11,9 +11,8 @@ import type { Address, Answers, Engine, Installed, WorkerDescription } from '../
 import type { InstallationOptions } from '../installation.ts';
 import { certificateFiles } from '../listener-set.ts';
 import { openMeshIdentity } from '../mesh-identity.ts';
-import { nothingToRun } from '../roles.ts';
+import { nothingToRun, specsOf } from '../roles.ts';
 import { RolloutStore } from '../rollouts.ts';
-import { specsOf } from '../snapshot.ts';
 import { type Handed, type Handle, Shares } from './balance.ts';
 import { type Asked, CentralDesk, type CentralServices } from './central.ts';
 import { WithHandle } from './channel.ts';

@@ -4,7 +4,7 @@ import type { Problem } from '../../config/problem.ts';
 import { setProcessSecret } from '../../process-secret.ts';
 import type { Answers } from '../engine.ts';
 import { Installation, type InstallationOptions, type PreparedConfig } from '../installation.ts';
-import type { Roles } from '../snapshot.ts';
+import type { Roles } from '../roles.ts';
 import { addressOf, type Handle, Share } from './balance.ts';
 import { CentralClient } from './central.ts';
 import { Channel, type Wire } from './channel.ts';
