@@ -219,11 +219,15 @@ export class Installation implements Engine {
     this.#closing = true;
     this.dataPlane.drain();
     await this.listeners.drain();
-    await until(() => this.dataPlane.whenIdle(), timeoutMs);
+    const endsAt = performance.now() + timeoutMs;
+    const left = (): number => Math.max(endsAt - performance.now(), 0);
+    do {
+      await until(() => this.dataPlane.whenIdle(), left());
+      // The last responses are on their way, and a connection that is still open may be about to send a request.
+      await until(() => this.listeners.whenClosed(), Math.min(left(), LAST_WORDS_MS));
+    } while (this.dataPlane.inFlight > 0 && left() > 0);
     const { inFlight } = this.dataPlane;
     if (inFlight > 0) this.#log.warn({ inFlight }, 'drain timeout: cutting what is still in flight');
-    // The last responses are on their way, and a connection that was just accepted may be about to send its request.
-    else await until(() => this.listeners.whenClosed(), Math.min(timeoutMs, LAST_WORDS_MS));
   }
 
   /** Ends everything, at once. */

@@ -14,6 +14,7 @@ export type OpenListener = Pick<
   | 'connections'
   | 'stopAccepting'
   | 'drain'
+  | 'leave'
   | 'destroy'
   | 'reloadCertificates'
   | 'refreshIdentity'
@@ -197,13 +198,15 @@ export class ListenerSet {
     for (const { gate } of bound) gate.open();
     for (const held of gone.values()) {
       if (!stopped.has(held)) void held.listener.stopAccepting();
-      this.#leave(held.listener, drainMs);
+      // Of one that has been opened anew, what still comes is served like what comes there.
+      if (this.#held.has(held.spec.key)) held.listener.drain(0);
+      else held.listener.leave();
+      this.#cutLater(held.listener, drainMs);
     }
   }
 
   /** Its requests finish, its idle connections end; what is left after `drainMs` is cut. */
-  #leave(listener: OpenListener, drainMs: number): void {
-    listener.drain();
+  #cutLater(listener: OpenListener, drainMs: number): void {
     const timer = setTimeout(() => {
       this.#leaving.delete(listener);
       listener.destroy();
@@ -222,7 +225,8 @@ export class ListenerSet {
       if ('problem' in attempt) continue;
       this.#held = new Map(this.#held).set(spec.key, attempt.bound);
       attempt.bound.gate.open();
-      this.#leave(listener, MAX_TIMER_MS);
+      listener.drain(0);
+      this.#cutLater(listener, MAX_TIMER_MS);
     }
   }
 }

@@ -14,6 +14,9 @@ import type { MeshIdentity } from './mesh-identity.ts';
 import { RequestIntake } from './request-intake.ts';
 import { applyLimits, applyTls, createMeshServer, createServer } from './server.ts';
 
+/** Closing at once would break a request that is on its way, for as long as a round trip across the world takes. */
+const PARTING_MS = 250;
+
 export class Listener {
   #spec: ListenerSpec;
   readonly #log: Logger;
@@ -122,10 +125,19 @@ export class Listener {
     if (this.#server?.listening) NetServer.prototype.close.call(this.#server);
   }
 
-  /** From now on every response says `connection: close`, and idle keep-alive connections are closed. Upgraded connections go on. */
-  drain(): void {
+  /**
+   * From now on every response says `connection: close`, and connections that stay idle for `partingMs` are closed. Upgraded connections
+   * go on.
+   */
+  drain(partingMs = PARTING_MS): void {
     this.#intake.drain();
-    for (const connection of this.#acceptor.open) closeWhenIdle(connection);
+    for (const connection of this.#acceptor.open) closeWhenIdle(connection, partingMs);
+  }
+
+  /** It has gone from the config: what is under way ends, idle connections are closed at once, and further requests are refused. */
+  leave(): void {
+    this.#intake.leave();
+    for (const connection of this.#acceptor.open) closeWhenIdle(connection, 0);
   }
 
   /** Ends everything at once. */
@@ -151,16 +163,22 @@ export class Listener {
 }
 
 /** A connection that has had no request yet may still send one: it is answered with `connection: close`. */
-function closeWhenIdle(connection: OpenConnection): void {
-  const { fresh, response, socket } = connection;
+function closeWhenIdle(connection: OpenConnection, partingMs: number): void {
+  const { fresh, response } = connection;
   if (fresh) return;
   if (response === null || !connection.busy) {
-    socket.destroySoon();
+    closeUnlessAsked(connection, partingMs);
     return;
   }
   response.shouldKeepAlive = false;
-  // A newer one says by itself that the connection ends.
-  response.once('close', () => {
-    if (!connection.busy) socket.destroySoon();
-  });
+  response.once('close', () => closeUnlessAsked(connection, partingMs));
+}
+
+/** A request that comes meanwhile is answered, and says by itself that the connection ends. */
+function closeUnlessAsked(connection: OpenConnection, partingMs: number): void {
+  const close = (): void => {
+    if (!connection.busy) connection.socket.destroySoon();
+  };
+  if (partingMs > 0) setTimeout(close, partingMs).unref();
+  else close();
 }

@@ -21,6 +21,7 @@ export class RequestIntake {
   readonly #sink: RequestSink;
   readonly #log: Logger;
   #draining = false;
+  #left = false;
 
   constructor(sink: RequestSink, log: Logger) {
     this.#sink = sink;
@@ -30,6 +31,12 @@ export class RequestIntake {
   /** Every response from now on says `connection: close`. */
   drain(): void {
     this.#draining = true;
+  }
+
+  /** Nothing is left to serve requests with. */
+  leave(): void {
+    this.#draining = true;
+    this.#left = true;
   }
 
   listenTo(server: http.Server): void {
@@ -52,7 +59,7 @@ export class RequestIntake {
     if (connection.closing) return;
     // Behind an offer to upgrade that is not taken, Node's parser drops what it has read of the next request: there must be none.
     if (this.#draining || req.headers.upgrade !== undefined) res.shouldKeepAlive = false;
-    const code = check(connection, req) ?? refusal;
+    const code = check(connection, req) ?? refusal ?? this.#gone();
     connection.asked(res);
     if (code === null) {
       this.#handOver(connection, () => this.#sink.request(connection, req, res));
@@ -66,7 +73,7 @@ export class RequestIntake {
     const connection = connectionOf(socket) as OpenConnection;
     socket.on('error', ignore);
     if (connection.closing) return;
-    const code = check(connection, req);
+    const code = check(connection, req) ?? this.#gone();
     if (code !== null) this.#refuseInTurn(connection, code);
     else if (takesUpgrade(req)) this.#handOver(connection, () => this.#sink.upgrade(connection, req, socket, head));
     else if (connection.busy) connection.response?.once('close', () => parseAgain(server, connection, req, head));
@@ -77,7 +84,7 @@ export class RequestIntake {
     const connection = connectionOf(socket) as OpenConnection;
     socket.on('error', ignore);
     if (connection.closing) return;
-    const code = refusesConnect(connection) ?? check(connection, req) ?? checkConnect(req);
+    const code = refusesConnect(connection) ?? check(connection, req) ?? checkConnect(req) ?? this.#gone();
     if (code !== null) {
       this.#refuseInTurn(connection, code);
       return;
@@ -91,6 +98,10 @@ export class RequestIntake {
     // Responses to earlier requests come first.
     if (connection.busy) connection.response?.once('close', enter);
     else enter();
+  }
+
+  #gone(): Code | null {
+    return this.#left ? 'SLV_DRAINING' : null;
   }
 
   /** What is thrown here would end the process: it ends the connection instead. */

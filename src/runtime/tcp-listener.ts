@@ -109,6 +109,8 @@ export class TcpListener {
   /** Nobody can tell when such a connection has nothing more to do: it has until it is cut. */
   drain(): void {}
 
+  leave(): void {}
+
   /** Ends everything at once. */
   destroy(): void {
     void this.stopAccepting();

@@ -45,10 +45,12 @@ t.test('an update changes limits on the running server and keeps its connections
   t.equal(statusOf(await exchange(port, get(`X: ${'a'.repeat(300)}`))), 431);
 });
 
-t.test('draining closes idle connections at once, and busy ones behind their answer', async (t) => {
+t.test('draining closes connections that stay idle, and busy ones behind their answer', async (t) => {
   const { port, sink, listener } = await open(t);
   const idle = dial(port, get(''));
   await idle.until('served');
+  const asking = dial(port, get(''));
+  await asking.until('served');
   const fresh = dial(port);
   await once(fresh.socket, 'connect');
 
@@ -60,12 +62,16 @@ t.test('draining closes idle connections at once, and busy ones behind their ans
   const waiting = exchange(port, get(''));
   const streaming = dial(port, `GET /streaming HTTP/1.1\r\n${HOST}\r\n`);
   await streaming.until('half');
-  while (pending.length < 2 || listener.connections < 4) await new Promise(setImmediate);
+  while (pending.length < 2 || listener.connections < 5) await new Promise(setImmediate);
 
   await listener.stopAccepting();
   t.equal(listener.address(), null);
-  t.equal(listener.connections, 4, 'closing the listening socket closes nothing else');
+  t.equal(listener.connections, 5, 'closing the listening socket closes nothing else');
+  sink.handler = (_req, res) => void res.end('in time');
   listener.drain();
+  asking.send(get(''));
+  t.match(await asking.until('in time'), /connection: close/i, 'a request that was on its way is still served');
+  await asking.closed();
   await idle.closed();
   for (const res of pending) res.end('whole');
   t.match(await waiting, /^HTTP\/1\.1 200 OK[\s\S]*connection: close[\s\S]*whole/i);
@@ -82,6 +88,28 @@ t.test('draining closes idle connections at once, and busy ones behind their ans
   await t.rejects(once(connect(port, '127.0.0.1'), 'connect'), { code: 'ECONNREFUSED' });
   t.equal(listener.connections, 0);
 });
+
+t.test(
+  'one that has left the config closes idle connections at once and refuses what still comes on others',
+  async (t) => {
+    const { port, sink, listener } = await open(t);
+    const idle = dial(port, get(''));
+    await idle.until('served');
+    const fresh = dial(port);
+    await once(fresh.socket, 'connect');
+    const pending: ServerResponse[] = [];
+    sink.handler = (_req, res) => void pending.push(res);
+    const busy = dial(port, get(''));
+    while (pending.length === 0 || listener.connections < 3) await new Promise(setImmediate);
+    listener.leave();
+    t.match(await idle.closed(), /served$/);
+    fresh.send(get(''));
+    t.match(await fresh.closed(), /^HTTP\/1\.1 503 [\s\S]*connection: close[\s\S]*SLV_DRAINING/i);
+    pending[0].end('whole');
+    t.match(await busy.closed(), /^HTTP\/1\.1 200 [\s\S]*connection: close[\s\S]*whole$/i);
+    t.equal(listener.connections, 0);
+  },
+);
 
 t.test('draining never cuts off an answer that a slow client is still reading', async (t) => {
   const { port, sink, listener } = await open(t);
