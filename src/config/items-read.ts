@@ -1,46 +1,59 @@
-// What the items of a long list in a file were read as: one that has the same text in the same lines need not be read again.
+// What the items of a long list in a file were read as: one that has the same text need not be read again, wherever it stands now.
+import type { Place } from './model.ts';
 import type { SourceFile, Tree } from './tree.ts';
 
+/** One item, whose places move with it. */
 export interface ReadItem {
+  /** To the beginning of the next item. */
+  readonly text: string;
   readonly tree: Tree;
-  /** Where its text begins, and where that of the next item does. */
-  readonly start: number;
-  readonly end: number;
+  /** Of everything in the tree. */
+  readonly places: readonly Place[];
   readonly column: number;
-  /** From the one to the other. */
+  /** Where it stands. */
+  line: number;
+  /** From there to the next item. */
   readonly lines: number;
+  /** The reading that has it: a tree can stand in one place only. */
+  takenBy: ItemsRead | null;
 }
 
-/** Of one reading of a file. Keeps its text. */
+/** Of one reading of a file. */
 export interface ItemsRead {
   readonly file: SourceFile;
-  readonly text: string;
-  /** By the line that they begin in. */
-  readonly items: Map<number, ReadItem>;
+  readonly items: Map<string, ReadItem>;
 }
 
-/** The item that begins at `start`, where another one begins behind it as it did. */
-export function knownItem(
+/** Where the next item begins of a list that stands so many columns to the right; null: there is none. */
+export function nextItem(text: string, from: number, indent: number): number | null {
+  const next = new RegExp(`\\n {${indent}}-[ \\n]`, 'g');
+  next.lastIndex = from;
+  const found = next.exec(text);
+  return found === null ? null : found.index + 1 + indent;
+}
+
+/** The item that had this text in the reading before, at its new place; null: there was none, or it stands elsewhere in this reading too. */
+export function takeItem(
   before: ItemsRead,
   now: ItemsRead,
+  text: string,
   line: number,
-  start: number,
   column: number,
 ): ReadItem | null {
-  const item = before.items.get(line);
-  if (item === undefined || item.column !== column || !sameFile(before.file, now.file)) return null;
-  const end = start + item.end - item.start;
-  const isSame = now.text.slice(start, end) === before.text.slice(item.start, item.end);
-  return isSame && NEXT.test(now.text.slice(end, end + 2)) ? { ...item, start, end } : null;
+  const item = before.items.get(text);
+  if (item === undefined || item.column !== column || item.takenBy === now) return null;
+  const moved = line - item.line;
+  if (moved !== 0) for (const place of item.places as Mutable<Place>[]) place.line += moved;
+  item.line = line;
+  addItem(now, item);
+  return item;
 }
 
-const NEXT = /^-[ \n]$/;
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** What a reference means a variable or a file says at the moment. */
-export function addItem({ text, items }: ItemsRead, line: number, item: ReadItem): void {
-  if (!text.slice(item.start, item.end).includes('$')) items.set(line, item);
-}
-
-function sameFile(a: SourceFile, b: SourceFile): boolean {
-  return a.display === b.display && a.dir === b.dir;
+export function addItem(now: ItemsRead, item: ReadItem): void {
+  if (item.text.includes('$')) return;
+  item.takenBy = now;
+  now.items.set(item.text, item);
 }

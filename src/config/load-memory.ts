@@ -6,11 +6,12 @@ import { ConfigSchema } from './schema.ts';
 import { secretsOf } from './secrets.ts';
 import { type Dict, isOfText, type List, sameTree, type Tree } from './tree.ts';
 
-/** A route that means the same wherever the rest of the config is the same. */
+/** A route that means the same where the gateways have the same names and, with `mirror`, the services and their subsets too. */
 export interface KnownRoute {
+  /** Its places are those of what follows, too. */
   readonly tree: Tree;
   /** Its shorthand written out, its defaults filled in, each value with its place. */
-  readonly plain: object;
+  readonly plain: Json;
   readonly resolved: RouteConfig;
 }
 
@@ -29,35 +30,49 @@ export interface Understood {
   readonly secret: ReadonlySet<number>;
 }
 
-/** Each text of a route holds on to the whole file that it was read from: after so many loads everything is read anew. */
+/** What the full parser reads holds on to the whole text of its file: after so many loads that took over such routes everything is read anew. */
 const LOADS = 16;
 
 /** For loads of one path. As large as a config several times over: for a thread that ends soon after its last load. */
 export class LoadMemory {
   #tree: Dict | null = null;
   #routes: KnownRoutes = [];
+  #byTree = new Map<Tree, KnownRoute>();
   #texts = new Map<string, ItemsRead>();
   #loads = 0;
 
   /** Before each load: what the files of the config were read as before, by name. */
   begin(): Map<string, ItemsRead> {
-    if (++this.#loads > LOADS) {
-      this.#loads = 1;
+    if (this.#loads === LOADS) {
+      this.#loads = 0;
       this.#tree = null;
       this.#routes = [];
+      this.#byTree = new Map();
       this.#texts = new Map();
     }
     return this.#texts;
   }
 
-  /** Routes that stand where they stood and say what they said, where everything outside of `routes` is as it was. Null: none. */
+  /** Routes that say what they said and mean what they meant. Null: none. */
   recall(tree: Dict): KnownRoutes | null {
     const routes = routesOf(tree);
-    if (this.#tree === null || routes === null || !sameAround(this.#tree, tree)) return null;
-    const known = routes.items.map((item, index) => {
+    if (this.#tree === null || routes === null || !sameGateways(this.#tree, tree)) return null;
+    const areServicesSame = sameServices(this.#tree, tree);
+    let areOthers = false;
+    const find = (item: Tree, index: number): KnownRoute | null => {
+      // Its tree was taken over as it is, and knows where it stands now.
+      const taken = this.#byTree.get(item);
+      if (taken !== undefined) return taken;
       const before = this.#routes[index] ?? null;
-      return before !== null && sameTree(before.tree, item) ? before : null;
+      if (before === null || !sameTree(before.tree, item, true)) return null;
+      areOthers = true;
+      return before;
+    };
+    const known = routes.items.map((item, index) => {
+      const route = find(item, index);
+      return route !== null && (areServicesSame || !('mirror' in route.plain)) ? route : null;
     });
+    if (areOthers) this.#loads++;
     return known.some((route) => route !== null) ? known : null;
   }
 
@@ -67,13 +82,14 @@ export class LoadMemory {
     this.#tree = tree;
     this.#routes = items.map((item, index) => {
       const before = known[index] ?? null;
-      if (before !== null) return { ...before, tree: item };
-      const plain = routes[index] as object;
+      if (before !== null) return before;
+      const plain = routes[index] as Json;
       const route = resolved.get(plain);
       return route === undefined || secret.has(index) || !isOfText(item)
         ? null
         : { tree: item, plain, resolved: route };
     });
+    this.#byTree = new Map(this.#routes.flatMap((route) => (route === null ? [] : [[route.tree, route] as const])));
   }
 }
 
@@ -87,17 +103,33 @@ function routesOf({ entries }: Dict): List | null {
   return routes?.kind === 'list' ? routes : null;
 }
 
-/** Compares all that is not a route, to the column. */
-function sameAround(before: Dict, now: Dict): boolean {
-  return sameTree(withoutRoutes(before), withoutRoutes(now));
+/** By their names, in the same order: a route that names none is for all of them. */
+function sameGateways(before: Dict, now: Dict): boolean {
+  const [a, b] = [before, now].map((tree) => [...namesIn(tree, 'gateways').keys()]);
+  return a.length === b.length && a.every((name, index) => name === b[index]);
 }
 
-function withoutRoutes(tree: Dict): Dict {
-  const entries = new Map(tree.entries);
-  const { value, keyPlace } = tree.entries.get('routes') ?? {};
-  if (value?.kind === 'list' && keyPlace !== undefined)
-    entries.set('routes', { keyPlace, value: { ...value, items: [] } });
-  return { ...tree, entries };
+/** By their names and those of their subsets. */
+function sameServices(before: Dict, now: Dict): boolean {
+  const [a, b] = [before, now].map((tree) => namesIn(tree, 'services'));
+  if (a.size !== b.size) return false;
+  for (const [name, service] of a) {
+    const other = b.get(name);
+    if (other === undefined) return false;
+    const [subsets, others] = [service.value, other.value].map(subsetsOf);
+    if (subsets === others) continue;
+    if (subsets === undefined || others === undefined || !sameTree(subsets, others, false)) return false;
+  }
+  return true;
+}
+
+function namesIn({ entries }: Dict, key: string): Dict['entries'] {
+  const part = entries.get(key)?.value;
+  return part?.kind === 'dict' ? part.entries : new Map();
+}
+
+function subsetsOf(service: Tree): Tree | undefined {
+  return service.kind === 'dict' ? service.entries.get('subsets')?.value : undefined;
 }
 
 /** Indexes of the routes that no message may quote in full. Asked before shorthand is written out: it hides what a name says of a text. */

@@ -7,14 +7,21 @@ import type { Source, SourceFile, Tree } from './tree.ts';
 export class Origin {
   readonly keyPlace: Place;
   readonly #source: Source;
-  readonly #above: Origin | null;
-  readonly #key: string | number;
+  #above: Origin | null;
+  #key: string | number;
 
   constructor(source: Source, keyPlace: Place, above: Origin | null, key: string | number) {
     this.#source = source;
     this.keyPlace = keyPlace;
     this.#above = above;
     this.#key = key;
+  }
+
+  /** The same value, with all that is in it, under another key. */
+  moveTo(above: Origin, key: string | number): this {
+    this.#above = above;
+    this.#key = key;
+    return this;
   }
 
   /** `routes[3].to[0].service`, as the user's file has it. */
@@ -192,8 +199,12 @@ export class Origins {
       return tree.value;
     }
     if (tree.kind === 'list') {
-      const children = tree.items.map((item, index) => new Origin(item.source, item.source.place, origin, index));
       const known = part === 'routes' ? this.#known : [];
+      const children = tree.items.map((item, index) => {
+        const before = known[index];
+        const moved = before == null ? undefined : this.of(before.plain)?.moveTo(origin, index);
+        return moved ?? new Origin(item.source, item.source.place, origin, index);
+      });
       const value = tree.items.map(
         (item, index) => known[index]?.plain ?? this.#build(item, children[index], part === 'routes' ? 'config' : part),
       );

@@ -1,6 +1,6 @@
 // Reads the YAML that configs are nearly always written in, ten times as fast as a parser that knows all of YAML. What it does not know
 // for certain it does not guess: then `null`, and the whole file is for the full parser, which also has the words for what is wrong.
-import { addItem, type ItemsRead, knownItem } from './items-read.ts';
+import { addItem, type ItemsRead, nextItem, type ReadItem, takeItem } from './items-read.ts';
 import type { Place } from './model.ts';
 import { type Dict, type Entry, MAX_DEPTH, plainSource, type SourceFile, type Tree } from './tree.ts';
 
@@ -62,6 +62,7 @@ class PlainParser {
   #depth = 0;
   /** Key of the whole document. */
   #topKey = '';
+  readonly #places: Place[] = [];
 
   constructor(text: string, reading: YamlReading) {
     this.#text = text;
@@ -109,18 +110,33 @@ class PlainParser {
   /** An item that may be known from the reading before. */
   #route(indent: number): Tree {
     const { known, read } = this.#reading;
-    const [start, line] = [this.#at, this.#line];
-    const before = known && read ? knownItem(known, read, line, start, indent) : null;
-    if (before !== null) {
-      this.#at = before.end;
-      this.#line += before.lines;
-      this.#lineStart = before.end - indent;
-    }
-    const tree = before?.tree ?? this.#item(indent);
+    const end = read === undefined ? null : nextItem(this.#text, this.#at, indent);
     // The last one ends with the list, and nobody knows by what.
-    if (read && !this.#atEnd() && this.#column() === indent && this.#isItem())
-      addItem(read, line, { tree, start, end: this.#at, column: indent, lines: this.#line - line });
-    return tree;
+    if (read === undefined || end === null) return this.#item(indent);
+    const text = this.#text.slice(this.#at, end);
+    const item = (known && takeItem(known, read, text, this.#line, indent)) ?? this.#itemOf(text, indent);
+    if (item === null) return this.#item(indent);
+    this.#at = end;
+    this.#line += item.lines;
+    this.#lineStart = end - indent;
+    return item.tree;
+  }
+
+  /** Read as a text of its own: what is kept of it does not hold on to the whole file. Null: it ends elsewhere. */
+  #itemOf(text: string, indent: number): ReadItem | null {
+    const parser = new PlainParser(`${' '.repeat(indent)}${text}- `, this.#reading);
+    const line = this.#line;
+    const end = indent + text.length;
+    parser.#at = indent;
+    parser.#line = line;
+    parser.#depth = this.#depth;
+    const tree = parser.#item(indent);
+    if (parser.#at !== end) return null;
+    const own = parser.#text.slice(indent, end);
+    const lines = parser.#line - line;
+    const item = { text: own, tree, places: parser.#places, column: indent, line, lines, takenBy: null };
+    if (this.#reading.read) addItem(this.#reading.read, item);
+    return item;
   }
 
   #entries(indent: number): Map<string, Entry> {
@@ -335,7 +351,9 @@ class PlainParser {
   }
 
   #place(): Place {
-    return { file: this.#reading.file.display, line: this.#line, column: this.#at - this.#lineStart + 1 };
+    const place = { file: this.#reading.file.display, line: this.#line, column: this.#at - this.#lineStart + 1 };
+    this.#places.push(place);
+    return place;
   }
 
   #source(): Dict['source'] {

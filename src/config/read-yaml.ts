@@ -17,11 +17,12 @@ export async function readYaml(
   );
   const within = { ...context, dir: file.dir };
   const { earlier } = context;
-  const read: ItemsRead = { file, text, items: new Map() };
+  const before = earlier?.get(file.display);
+  const read: ItemsRead = { file, items: new Map() };
   const reading: YamlReading = {
     file,
     show,
-    known: earlier?.get(file.display),
+    known: before?.file.dir === file.dir ? before : undefined,
     read: earlier === undefined ? undefined : read,
     leaf(value, at) {
       if (typeof value !== 'string' || !value.includes('$'))

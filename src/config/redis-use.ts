@@ -1,4 +1,5 @@
 // Where limits that all processes count together are kept: the plugins that say so get it with their options.
+import { isDeepStrictEqual } from 'node:util';
 import type { CompleteConfig } from './complete.ts';
 import type { Cursor } from './cursor.ts';
 import type { Config, PluginUse } from './model.ts';
@@ -11,7 +12,7 @@ const PLUGIN = 'rate-limit';
 export function withRedis<T extends WithPlugins>(config: T, written: Cursor<CompleteConfig>): T {
   const redis = written.at('redis').given();
   let used = false;
-  const given = mapPlugins(config, (use) => {
+  const given = mapPlugins(config, redis?.value, (use) => {
     const { options } = use;
     if (options.shared === true && options.redis === undefined && redis !== null) {
       used = true;
@@ -29,18 +30,23 @@ export function withRedis<T extends WithPlugins>(config: T, written: Cursor<Comp
   return given;
 }
 
-function mapPlugins<T extends WithPlugins>(config: T, map: (use: PluginUse) => PluginUse): T {
+type Scope = { readonly plugins: readonly unknown[] };
+
+/** By the scope as it was written: what became of it, with which Redis. A route that a load takes over becomes the same object again. */
+const changed = new WeakMap<Scope, { readonly redis: unknown; readonly scope: Scope }>();
+
+function mapPlugins<T extends WithPlugins>(config: T, redis: unknown, map: (use: PluginUse) => PluginUse): T {
   const isOne = (plugin: unknown): boolean => (plugin as Partial<PluginUse>).name === PLUGIN;
-  // A scope without one stays the object that it is.
-  const each = <U extends { readonly plugins: readonly unknown[] }>(scopes: readonly U[]): U[] =>
-    scopes.map((scope) =>
-      scope.plugins.some(isOne)
-        ? {
-            ...scope,
-            plugins: scope.plugins.map((plugin) => (isOne(plugin) ? map(plugin as PluginUse) : plugin)),
-          }
-        : scope,
-    );
+  const each = <U extends Scope>(scopes: readonly U[]): U[] =>
+    scopes.map((scope) => {
+      const plugins = scope.plugins.map((plugin) => (isOne(plugin) ? map(plugin as PluginUse) : plugin));
+      if (plugins.every((plugin, index) => plugin === scope.plugins[index])) return scope;
+      const before = changed.get(scope);
+      if (before !== undefined && isDeepStrictEqual(before.redis, redis)) return before.scope as U;
+      const now = { ...scope, plugins };
+      changed.set(scope, { redis, scope: now });
+      return now;
+    });
   const { services, routes } = config;
   const gateways = config.gateways.map((gateway) => ({ ...gateway, listeners: each(gateway.listeners) }));
   return { ...config, gateways: each(gateways), services: each(services), routes: each(routes) };

@@ -21,10 +21,12 @@ export interface SemanticsOptions {
 
 export function checkSemantics(written: Cursor<CompleteConfig>, config: Config, options: SemanticsOptions): void {
   checkRoles(written, options);
-  checkUniqueRoutes(written.at('routes').filled().items());
-  for (const [index, route] of written.at('routes').filled().items().entries()) {
+  const routes = written.at('routes').filled().items();
+  checkUniqueRoutes(routes);
+  const redirects = config.gateways.some(({ listeners }) => listeners.some(({ redirect }) => redirect !== null));
+  for (const [index, route] of routes.entries()) {
     if (!options.incomplete) checkReferences(route, options.names);
-    checkScope(route, index, config);
+    checkScope(route, index, config, redirects);
   }
   for (const [, service] of written.at('services').filled().entries()) {
     const ports = service.at('internal').given()?.at('outbound').given()?.at('ports').filled().entries() ?? [];
@@ -76,9 +78,11 @@ function checkReferences(route: Cursor<CompleteRoute>, names: KnownNames): void 
     if (!names.gateways.has(gateway.value))
       gateway.error(`no gateway "${gateway.value}"${didYouMean(gateway.value, names.gateways.keys())}`);
   }
+  const named = route.at('listeners').items();
+  if (named.length === 0) return;
   const serving = gateways.length > 0 ? gateways.map(({ value }) => value) : [...names.gateways.keys()];
   const listeners = new Set(serving.flatMap((gateway) => [...(names.gateways.get(gateway) ?? [])]));
-  for (const listener of route.at('listeners').items()) {
+  for (const listener of named) {
     if (!listeners.has(listener.value)) {
       listener.error(
         `no listener "${listener.value}" in ${serving.map((gateway) => `gateway "${gateway}"`).join(' or ')}${didYouMean(listener.value, listeners)}`,
@@ -104,8 +108,8 @@ function checkService(at: Cursor<unknown>, name: string, { services }: KnownName
   if (!services.has(name)) at.error(`no service "${name}"${didYouMean(name, services.keys())}`);
 }
 
-/** Where a route applies. */
-function checkScope(route: Cursor<CompleteRoute>, index: number, config: Config): void {
+/** Where a route applies. `redirects`: some listener has one. */
+function checkScope(route: Cursor<CompleteRoute>, index: number, config: Config, redirects: boolean): void {
   const internal = route.at('internal').given();
   if (internal !== null) {
     route
@@ -117,6 +121,7 @@ function checkScope(route: Cursor<CompleteRoute>, index: number, config: Config)
       internal.warn('no hop has an "outbound", so no call ever takes this route');
     return;
   }
+  if (!redirects) return;
   const resolved = config.routes[index];
   const serving = config.gateways
     .filter(({ name }) => resolved.gateways.includes(name))

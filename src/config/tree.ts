@@ -74,34 +74,33 @@ export function wholeFile(file: SourceFile): Place {
   return { file: file.display, line: 0, column: 0 };
 }
 
-/** Whether two trees say the same at the same place, and come from the same variables. */
-export function sameTree(a: Tree, b: Tree): boolean {
+/** Whether two trees say the same in the same order, and come from the same variables; with `placed`, at the same place too. */
+export function sameTree(a: Tree, b: Tree, placed: boolean): boolean {
   if (a === b) return true;
-  if (!sameSource(a.source, b.source)) return false;
+  if (!sameSource(a.source, b.source) || (placed && !samePlace(a.source.place, b.source.place))) return false;
   if (a.kind === 'leaf') return b.kind === 'leaf' && Object.is(a.value, b.value);
   if (a.kind === 'list')
     return (
       b.kind === 'list' &&
       a.items.length === b.items.length &&
-      a.items.every((item, index) => sameTree(item, b.items[index]))
+      a.items.every((item, index) => sameTree(item, b.items[index], placed))
     );
-  return b.kind === 'dict' && sameEntries(a.entries, b.entries);
+  return b.kind === 'dict' && sameEntries(a.entries, b.entries, placed);
 }
 
-/** In the same order. */
-function sameEntries(a: Dict['entries'], b: Dict['entries']): boolean {
+function sameEntries(a: Dict['entries'], b: Dict['entries'], placed: boolean): boolean {
   if (a.size !== b.size) return false;
   const others = b.entries();
   for (const [name, { keyPlace, value }] of a) {
     const [otherName, other] = others.next().value as [string, Entry];
-    if (name !== otherName || !samePlace(keyPlace, other.keyPlace) || !sameTree(value, other.value)) return false;
+    if (name !== otherName || (placed && !samePlace(keyPlace, other.keyPlace))) return false;
+    if (!sameTree(value, other.value, placed)) return false;
   }
   return true;
 }
 
 function sameSource(a: Source, b: Source): boolean {
   return (
-    samePlace(a.place, b.place) &&
     a.file.display === b.file.display &&
     a.file.dir === b.file.dir &&
     a.secret === b.secret &&

@@ -1,175 +1,18 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: references as configs write them.
 // A load that remembers the one before it says what a first load says, whatever was edited between them: values, problems, files and places.
-import { rmSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { type LoadResult, loadConfig } from '../../src/config/load.ts';
 import { LoadMemory } from '../../src/config/load-memory.ts';
+import type { RouteConfig } from '../../src/config/model.ts';
+import { formatProblem } from '../../src/config/problem.ts';
 import type { Provenance } from '../../src/config/provenance.ts';
-import { withConflicts } from '../../src/runtime/loaded.ts';
+import { type Loaded, withConflicts } from '../../src/runtime/loaded.ts';
 import { LoadedParts, LoadedPieces, NOTHING_TAKEN } from '../../src/runtime/loaded-pieces.ts';
-
-/** Each of a kind of its own; those with a mistake or a warning among them, and those that come from elsewhere. */
-const ROUTES: readonly string[] = [
-  'to: orders',
-  'to: orders\n    timeout: { request: 5s }\n    requestHeaders: { set: { x-tenant: acme } }',
-  'hosts: [shop.example.com, "*.example.org"]\n    to: [{ service: orders, weight: 3 }, { service: carts, subset: v1 }]',
-  'respond: { status: 404, body: "gone" }',
-  'redirect: { scheme: https, status: 308 }',
-  'to: orders\n    plugins: [cors: { origins: ["https://www.example.com"] }, body-limit: { max: 1MiB }]',
-  'to: orders\n    plugins: [rate-limit: { max: 5, window: 1s, shared: true }]',
-  'to: orders\n    plugins: [rate-limit: { max: 5, window: 1s }, compress: false]',
-  'to: orders\n    mirror: [{ service: carts }]\n    fault: { abort: { share: 1%, status: 503 } }',
-  'to: orders\n    mirror: [{ service: orders, share: 10% }]',
-  'to: carts\n    rollout: { from: v1, to: v2, steps: [10%, 50%] }',
-  'internal: [orders]\n    to: carts',
-  'to: orders\n    priority: false',
-  'to: orders\n    retry: { attempts: 2, on: [connect-failure, { status: [503] }] }\n    session: { cookie: at, secret: 0123456789abcdef }',
-  'to: orders\n    requestHeaders: { set: { x-api-key: very-secret-text } }',
-  'to: orders\n    plugins: [mine-not-here: { url: "redis://u:pass-word@h" }]',
-  'to: orders\n    bodyBytes: ${SIZE}',
-  'to: orders\n    hosts: ["${HOST:-a.example.com}"]',
-  'respond: { body: "${file:body.txt}" }',
-  'to: orders\n    plugins: [openapi: { document: api.txt }, ./plugin.ts: {}]',
-  'to: orders\n    hosts: [&h b.example.com, *h]',
-  'to: "orders"\n    listeners: [http]\n    encodedSlashes: keep',
-  // Wrong, or odd.
-  'to: ordrs',
-  'to: orders\n    timeuot: 5s',
-  'to: orders\n    bodyBytes: 5 apples',
-  'to: [',
-  'to: orders\n    redirect: { status: 308 }',
-  'redirect: { status: 301 }\n    retry: { attempts: 2 }',
-  'to: orders\n    priority: 5',
-  'to: orders\n    listeners: [nope]',
-  'to: orders\n    plugins: [cors: false]',
-  'to:',
-];
-
-const AROUND: readonly string[] = [
-  '',
-  'redis: { url: "redis://h:6379" }\n',
-  'redis: { url: "redis://h:6379/${SIZE}" }\n',
-  '# only a line\n',
-  'workers: 2\n',
-  'telemetry: { accessLog: false }\n',
-  'authorization: [{ name: own, services: [orders], allow: [{ from: [service/carts] }] }]\n',
-  'egress: { allow: [{ hosts: [api.example.com] }] }\n',
-  'etcd: {}\n',
-  'nonsense: 1\n',
-];
-
-const SERVICES: readonly string[] = [
-  '  orders: { endpoints: ["10.0.0.1:80"] }\n',
-  '  orders: { endpoints: ["10.0.0.1:80"], internal: { inbound: { port: 9090 }, outbound: { port: 9091 } } }\n',
-  '  orders: { endpoints: ["10.0.0.1:${PORT}"] }\n',
-  '  orders: { endpoints: ["10.0.0.1:80"], protocol: tcp }\n',
-  '',
-];
-
-const LISTENERS: readonly string[] = [
-  '{ name: http, port: 8080 }',
-  '{ name: http, port: 8080 }, { name: more, port: 8081, redirect: https }',
-  '{ name: http, port: 8080, redirect: https }',
-  '{ name: http, port: 8080, plugins: [{ cors: {}, locked: true }] }',
-];
-
-interface Written {
-  readonly around: number;
-  readonly services: number;
-  readonly listeners: number;
-  /** The name of each and the kind of it. */
-  readonly routes: readonly (readonly [name: number, kind: number])[];
-  /** Routes of the second file; -1: there is none. */
-  readonly more: number;
-  readonly blank: number;
-  readonly size: number;
-}
-
-const START: Written = { around: 0, services: 0, listeners: 0, routes: [], more: -1, blank: 0, size: 0 };
-
-const index = (list: readonly unknown[]): fc.Arbitrary<number> => fc.nat(list.length - 1);
-const SOUND = 22;
-const kind = fc.oneof({ weight: 20, arbitrary: fc.nat(SOUND - 1) }, { weight: 1, arbitrary: index(ROUTES) });
-
-/** One edit of a config. */
-const edit: fc.Arbitrary<(written: Written) => Written> = fc.oneof(
-  {
-    weight: 6,
-    arbitrary: fc
-      .tuple(fc.nat(), kind)
-      .map(([at, kind]) =>
-        withRoutes((routes) => routes.with(at % routes.length, [routes[at % routes.length][0], kind])),
-      ),
-  },
-  {
-    weight: 4,
-    arbitrary: fc
-      .tuple(fc.nat(), fc.nat(1_000), kind)
-      .map(([at, name, kind]) => withRoutes((routes) => routes.toSpliced(at % (routes.length + 1), 0, [name, kind]))),
-  },
-  { weight: 3, arbitrary: fc.nat().map((at) => withRoutes((routes) => routes.toSpliced(at % routes.length, 1))) },
-  {
-    weight: 2,
-    arbitrary: fc
-      .tuple(fc.nat(), fc.nat())
-      .map(([from, to]) =>
-        withRoutes((routes) =>
-          routes
-            .with(from % routes.length, routes[to % routes.length])
-            .with(to % routes.length, routes[from % routes.length]),
-        ),
-      ),
-  },
-  {
-    weight: 2,
-    arbitrary: fc.constant(
-      (written: Written): Written => ({
-        ...written,
-        routes: written.routes.map(([name, kind]) => [name, kind % SOUND]),
-      }),
-    ),
-  },
-  { weight: 1, arbitrary: index(AROUND).map((around) => (written: Written) => ({ ...written, around })) },
-  {
-    weight: 1,
-    arbitrary: fc.constant((written: Written): Written => ({ ...written, around: 0, services: 0, listeners: 0 })),
-  },
-  { weight: 1, arbitrary: index(SERVICES).map((services) => (written: Written) => ({ ...written, services })) },
-  { weight: 1, arbitrary: index(LISTENERS).map((listeners) => (written: Written) => ({ ...written, listeners })) },
-  { weight: 1, arbitrary: fc.integer({ min: -1, max: 3 }).map((more) => (written: Written) => ({ ...written, more })) },
-  { weight: 1, arbitrary: fc.nat(2).map((blank) => (written: Written) => ({ ...written, blank })) },
-  { weight: 1, arbitrary: fc.nat(2).map((size) => (written: Written) => ({ ...written, size })) },
-);
-
-function withRoutes(change: (routes: Written['routes']) => Written['routes']): (written: Written) => Written {
-  return (written) =>
-    written.routes.length === 0 ? { ...written, routes: [[0, 0]] } : { ...written, routes: change(written.routes) };
-}
-
-function textOf({ around, services, listeners, routes, blank }: Written): string {
-  return `version: 1
-${AROUND[around]}gateways: { public: { listeners: [${LISTENERS[listeners]}] } }
-services:
-${SERVICES[services]}  carts: { endpoints: [{ address: "10.0.0.2:80", labels: { v: v1 } }], subsets: { v1: { v: v1 }, v2: { v: v2 } } }
-${'\n'.repeat(blank)}routes:
-${routes.map(routeText).join('')}`;
-}
-
-function routeText([name, kind]: readonly [number, number]): string {
-  return `  - name: route-${name}\n    match: [{ path: /${name} }]\n    ${ROUTES[kind]}\n`;
-}
-
-function write(dir: string, written: Written): void {
-  writeFileSync(join(dir, 'a.yaml'), textOf(written));
-  const second = join(dir, 'b.yaml');
-  const more = Array.from({ length: written.more }, (_, at) => routeText([2_000 + at, at]));
-  if (written.more < 0) rmSync(second, { force: true });
-  else writeFileSync(second, `routes:\n${more.join('')}`);
-  writeFileSync(join(dir, 'body.txt'), `of size ${written.size}`);
-}
+import { edit, kind, ROUTES, START, textOf, type Written, write } from './edits.ts';
 
 function* stepsIn(value: unknown, above: readonly (string | number)[] = []): Generator<readonly (string | number)[]> {
   if (typeof value !== 'object' || value === null) return;
@@ -204,20 +47,33 @@ async function both(
   return [found, await loadConfig('.', { cwd: dir, env, leaves: true })];
 }
 
+/** Every value that has arrived, and the places of some. */
+function arrived({ config, provenance }: Loaded, steps: readonly (readonly (string | number)[])[]): unknown {
+  if (config === null || provenance === null) return null;
+  const places = steps.filter((_steps, at) => at % 9 === 0).map((steps) => provenance.locate(steps));
+  return structuredClone({ config, effective: provenance.effective(), places });
+}
+
+function isFrozen(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || value instanceof Set) return true;
+  return Object.isFrozen(value) && Object.values(value).every(isFrozen);
+}
+
 t.test('any edits in any order', async (t) => {
   const dir = t.testdir({});
   let loads = 0;
   let reused = 0;
+  let moved = 0;
   await fc.assert(
     fc.asyncProperty(
-      fc.array(fc.tuple(fc.nat(1_000), kind), { minLength: 3, maxLength: 8 }),
-      fc.array(edit, { minLength: 2, maxLength: 8 }),
+      fc.array(fc.tuple(fc.nat(1_000), kind, fc.constant(0)), { minLength: 3, maxLength: 8 }),
+      fc.array(edit, { minLength: 2, maxLength: 10 }),
       async (routes, edits) => {
         const memory = new LoadMemory();
         const pieces = new LoadedPieces();
         let taken = NOTHING_TAKEN;
         let written: Written = { ...START, routes };
-        let before: LoadResult | null = null;
+        let before = new Map<RouteConfig, number>();
         for (const change of [(same: Written) => same, ...edits]) {
           written = change(written);
           write(dir, written);
@@ -231,20 +87,25 @@ t.test('any edits in any order', async (t) => {
           const read = withConflicts(found);
           for (const piece of pieces.about(read)) parts.add(structuredClone(piece));
           taken = parts.taken;
-          const { config } = parts.loaded();
-          const arrived = isDeepStrictEqual(structuredClone(config), structuredClone(withConflicts(wanted).config));
-          if (!arrived) return false;
+          for (const piece of pieces.provenance(read)) parts.add(piece);
+          const steps = [...stepsIn(wanted.provenance?.raw)];
+          const loaded = parts.loaded();
+          const [there, here] = [arrived(loaded, steps), arrived(withConflicts(wanted), steps)];
+          if (!isDeepStrictEqual(there, here)) t.strictSame(there, here, textOf(written));
+          if (!isDeepStrictEqual(there, here) || !isFrozen(loaded.config)) return false;
           loads++;
-          const earlier = new Set(before?.config?.routes);
-          if (found.config?.routes.some((route) => earlier.has(route))) reused++;
-          if (found.config !== null) before = found;
+          const routes = found.config?.routes ?? [];
+          if (routes.some((route) => before.has(route))) reused++;
+          if (routes.some((route) => (before.get(route) ?? route.at.line) !== route.at.line)) moved++;
+          if (found.config !== null) before = new Map(routes.map((route) => [route, route.at.line]));
         }
         return true;
       },
     ),
     { numRuns: 100 },
   );
-  t.ok(reused > loads / 5, `${reused} of ${loads} loads took over routes`);
+  t.ok(reused > loads / 4, `${reused} of ${loads} loads took over routes`);
+  t.ok(moved > loads / 20, `${moved} of ${loads} loads took over routes that had moved`);
 });
 
 async function loads(t: Test, texts: readonly string[], files: Record<string, string> = {}): Promise<LoadResult[]> {
@@ -255,7 +116,8 @@ async function loads(t: Test, texts: readonly string[], files: Record<string, st
     writeFileSync(join(dir, 'a.yaml'), text);
     const [found, wanted] = await both(dir, memory, {});
     t.strictSame(told(found), told(wanted));
-    results.push(found);
+    // The next load moves places.
+    results.push({ ...found, problems: structuredClone(found.problems) });
   }
   return results;
 }
@@ -266,9 +128,9 @@ t.test('a route that nobody touched is the same object, one that was is another'
   const text = textOf({
     ...START,
     routes: [
-      [0, 0],
-      [1, 1],
-      [2, 3],
+      [0, 0, 0],
+      [1, 1, 0],
+      [2, 3, 0],
     ],
   });
   const [first, second, broken, third] = await loads(t, [
@@ -285,24 +147,88 @@ t.test('a route that nobody touched is the same object, one that was is another'
   t.equal(routesOf(third)[2], c, 'a config that was refused is forgotten');
 });
 
-t.test('a line more before them, another service, another gateway: everything is read anew', async (t) => {
-  const text = textOf({
-    ...START,
-    routes: [
-      [0, 0],
-      [1, 1],
-    ],
-  });
-  const edits = [
+const THREE: Written = {
+  ...START,
+  routes: [
+    [0, 0, 0],
+    [1, 1, 0],
+    [2, 2, 0],
+  ],
+};
+
+t.test('a route that only moved is the same object, at its new place', async (t) => {
+  const text = textOf(THREE);
+  const [first, line, inserted, removed, swapped] = await loads(t, [
+    text,
     `#\n${text}`,
-    text.replace('orders:', 'others: { endpoints: ["10.0.0.3:80"] }\n  orders:'),
-    text.replace('8080', '8090'),
-  ];
-  for (const edited of edits) {
-    const [first, second] = await loads(t, [text, edited]);
-    t.not(routesOf(second)[0], routesOf(first)[0]);
-    t.not(routesOf(second)[1], routesOf(first)[1]);
-  }
+    textOf({ ...THREE, routes: [[3, 3, 0], ...THREE.routes] }),
+    textOf({ ...THREE, routes: THREE.routes.slice(1) }),
+    textOf({ ...THREE, routes: [[4, 3, 0], THREE.routes[1], [5, 3, 0]] }),
+  ]);
+  const [a, b] = routesOf(first);
+  t.strictSame(routesOf(line).slice(0, 2), [a, b]);
+  t.equal(routesOf(line)[0], a);
+  t.equal(routesOf(line)[1], b);
+  t.equal(routesOf(inserted)[1], a);
+  t.equal(routesOf(inserted)[2], b);
+  t.equal(routesOf(removed)[0], b);
+  t.equal(routesOf(swapped)[1], b);
+});
+
+t.test('two routes of the same text are two, each at its place', async (t) => {
+  const [first] = THREE.routes;
+  const twice = textOf({ ...THREE, routes: [first, ...THREE.routes] });
+  const results = await loads(t, [textOf(THREE), twice, `#\n${twice}`, textOf(THREE)]);
+  const told = results.map(({ problems }) =>
+    problems.filter(({ severity }) => severity === 'error').map(formatProblem),
+  );
+  t.strictSame(told, [
+    [],
+    ['a.yaml:10:11 routes[1].name: another route has the name "route-0", at a.yaml:7:11'],
+    ['a.yaml:11:11 routes[1].name: another route has the name "route-0", at a.yaml:8:11'],
+    [],
+  ]);
+});
+
+t.test('what a route means depends on the names of gateways, and with a mirror on those of services', async (t) => {
+  const mirror = ROUTES.findIndex((route) => route.includes('mirror: [{ service: carts, subset'));
+  const written: Written = {
+    ...THREE,
+    routes: [
+      [0, 0, 0],
+      [1, mirror, 0],
+      [2, 3, 0],
+    ],
+  };
+  const text = textOf(written);
+  const edited = async (text: string): Promise<readonly boolean[]> => {
+    const [first, second] = await loads(t, [textOf(written), text]);
+    return routesOf(first)
+      .slice(0, 2)
+      .map((route, index) => route === routesOf(second)[index]);
+  };
+  t.strictSame(await edited(text.replace('10.0.0.1', '10.0.0.9')), [true, true]);
+  t.strictSame(await edited(text.replace('8080', '8090')), [true, true]);
+  t.strictSame(await edited(text.replace('  orders:', '  others: { endpoints: ["10.0.0.3:80"] }\n  orders:')), [
+    true,
+    false,
+  ]);
+  t.strictSame(await edited(text.replace(' v2: { v: v2 }', ' v3: { v: v2 }')), [true, false]);
+  t.strictSame(await edited(text.replace('public:', 'private:')), [false, false]);
+});
+
+t.test('routes that the full parser read are taken over where they stood, and now and then read anew', async (t) => {
+  const anchor = ROUTES.findIndex((route) => route.includes('&h'));
+  const text = textOf({ ...THREE, routes: [...THREE.routes, [9, anchor, 0]] });
+  const edits = Array.from({ length: 20 }, (_, at) => text.replace('5s', `${at + 1}s`));
+  const results = await loads(t, [text, `#\n${text}`, ...edits]);
+  const firsts = results.map((result) => routesOf(result)[0]);
+  t.not(firsts[1], firsts[0]);
+  const kept = firsts.map((route, at) => at > 0 && route === firsts[at - 1]);
+  t.strictSame(
+    [...kept.keys()].filter((at) => !kept[at]),
+    [0, 1, 2, 19],
+  );
 });
 
 t.test('what has a secret, a reference or a file in it is always read anew', async (t) => {
@@ -315,8 +241,8 @@ t.test('what has a secret, a reference or a file in it is always read anew', asy
     const text = textOf({
       ...START,
       routes: [
-        [0, 0],
-        [1, kind],
+        [0, 0, 0],
+        [1, kind, 0],
       ],
     });
     const [first, second] = await loads(t, [text, text], { 'body.txt': 'x', 'api.txt': '', 'plugin.ts': '' });

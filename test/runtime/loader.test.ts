@@ -125,6 +125,7 @@ t.test('after an edit what did not change is the same object, and all the rest i
 
   const shifted = await load(`# a line more\n${text}`);
   t.not(shifted.config?.routes[200], first.config?.routes[200], 'it has another place');
+  t.equal(shifted.config?.routes[200].matches[0].path, first.config?.routes[200].matches[0].path, 'and nothing else');
   const fewer = text.replace(/ {2}- name: route-7\n(?: {4}.*\n)*/, '');
   t.equal((await load(fewer)).config?.routes.length, 319);
   t.equal((await load(text)).config?.routes.length, 320);
