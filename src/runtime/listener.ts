@@ -176,8 +176,9 @@ function closeWhenIdle(connection: OpenConnection, partingMs: number): void {
 
 /** A request that comes meanwhile is answered, and says by itself that the connection ends. */
 function closeUnlessAsked(connection: OpenConnection, partingMs: number): void {
+  const { socket } = connection;
   const close = (): void => {
-    if (!connection.busy) connection.socket.destroySoon();
+    if (!connection.busy && !socket.destroyed) socket.destroySoon();
   };
   if (partingMs > 0) setTimeout(close, partingMs).unref();
   else close();

@@ -61,8 +61,6 @@ export function refuseRequest(res: ServerResponse, refusal: Refusal, pages: Erro
  * So only the sending side closes, and what still comes is read and thrown away, within bounds.
  */
 function closeGently(socket: Duplex & { readonly bytesRead?: number }, last?: string): void {
-  // Its close has been told, and would not end the check.
-  if (socket.destroyed) return;
   const before = socket.bytesRead ?? 0;
   const startedAt = performance.now();
   const check = setInterval(() => {
