@@ -149,8 +149,9 @@ export class ListenerSet {
     for (const listener of listeners) listener.drain();
   }
 
-  /** Resolves when the last connection has ended; call it after `drain`. */
+  /** Resolves when the last connection has ended; call it after `drain`. A further call takes the place of the one before. */
   whenClosed(): Promise<void> {
+    clearInterval(this.#lookout);
     return new Promise((resolve) => {
       const look = (): void => {
         if ([...this.connections().values()].some((count) => count > 0)) return;

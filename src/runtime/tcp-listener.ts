@@ -109,6 +109,7 @@ export class TcpListener {
   /** Nobody can tell when such a connection has nothing more to do: it has until it is cut. */
   drain(): void {}
 
+  /** As for `drain`. */
   leave(): void {}
 
   /** Ends everything at once. */
